@@ -1,0 +1,172 @@
+"""The embedded engine: Tantivy in this process, as a consumer of the change feed.
+
+One lane writes (a limiter of one thread); searches run in threads beside it, each on the state of the last
+commit. A copy whose files are damaged is never repaired: it is thrown away, `position` says None, and its
+follower fills a new one from the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+import trio
+
+from sercha.adapters.embedded_index.engine import EngineFailure, guarded
+from sercha.adapters.embedded_index.entries import schema_hash
+from sercha.adapters.embedded_index.local_copy import CopyDamaged, CopyStatistics, LocalCopy
+from sercha.adapters.embedded_index.queries import plan_terms
+from sercha.adapters.embedded_index.searching import search
+from sercha.adapters.embedded_index.spans import find_spans
+from sercha.adapters.embedded_index.storage import claim_slot
+from sercha.adapters.embedded_index.verifying import compare, read_versions
+from sercha.domain.query import SearchQuery
+from sercha.errors import Transient
+from sercha.services.ports import (
+    Change,
+    DocumentVersion,
+    FeedPosition,
+    IndexPage,
+    VerifyReport,
+)
+
+SEARCHES_MAX = 8
+"""Searches of one process that run at the same time; others wait for their turn."""
+
+_T = TypeVar("_T")
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def open_embedded_index(directory: Path) -> AsyncGenerator[EmbeddedIndex]:
+    """Open this process's own copy below *directory*, an empty one when the files are damaged.
+
+    The slot is free for others when the block ends, also when it is cancelled.
+
+    Raises:
+        Transient: no slot is free, or the folder cannot be written.
+    """
+    generation = f"embedded-{schema_hash()}"
+    slot = await trio.to_thread.run_sync(claim_slot, directory, generation)
+    try:
+        copy = LocalCopy(slot)
+        index = EmbeddedIndex(generation, copy)
+        await index.open()
+        try:
+            yield index
+        finally:
+            with trio.CancelScope(shield=True):  # bounded by the merges that are running
+                await index.close()
+    finally:
+        slot.release()
+
+
+class EmbeddedIndex:
+    """Satisfies `sercha.services.ports.SearchIndex`; made by `open_embedded_index`."""
+
+    def __init__(self, generation: str, copy: LocalCopy) -> None:
+        self.generation = generation
+        self._copy = copy
+        self._lane = trio.CapacityLimiter(1)
+        self._search_limiter = trio.CapacityLimiter(SEARCHES_MAX)
+
+    @property
+    def consumer_id(self) -> str:
+        """Whom the change feed knows this copy as; the same for a slot across restarts."""
+        return self._copy.consumer_id
+
+    async def open(self) -> None:
+        """Load the copy; a damaged one is replaced by an empty one."""
+        await self._write(self._copy.open)
+
+    async def close(self) -> None:
+        """Finish what is being written and let go of the files; safe to call twice."""
+        await trio.to_thread.run_sync(self._copy.close, limiter=self._lane)
+
+    async def position(self) -> FeedPosition | None:
+        """How far this copy is; None: it is empty, or damaged: `reset` it and fill it again."""
+        return self._copy.position
+
+    async def apply(self, changes: Sequence[Change], position: FeedPosition | None) -> None:
+        """Make *changes* durable and searchable, with *position* in the same commit.
+
+        Cancelled: rolled back, unless the commit had begun; then it is completed.
+
+        Raises:
+            Transient: it could not be written; the last commit still answers. Code ``index-damaged``: the
+                copy is lost, `position` is None from now on.
+        """
+        await self._write(partial(self._copy.apply, changes, position))
+
+    async def reset(self) -> None:
+        """Throw everything away, position included; the way out of a damaged copy, too."""
+        await self._write(self._copy.reset)
+
+    async def search(self, query: SearchQuery, principals: frozenset[str]) -> IndexPage:
+        """Find documents whose readers meet *principals*; off the loop, abandoned when cancelled.
+
+        Raises:
+            Transient: the copy is damaged (code ``index-damaged``) and answers again when it is refilled.
+        """
+        return await self._read(partial(self._answer, query, principals))
+
+    def _answer(self, query: SearchQuery, principals: frozenset[str]) -> IndexPage:
+        return search(self._copy.schema, self._copy.searcher, plan_terms(query), query, principals)
+
+    def spans(self, query: SearchQuery, text: str) -> list[tuple[int, int]]:
+        """Where the query's terms are in *text*, as the index sees words; for texts of snippet size."""
+        with translated("marked"), guarded("marking"):
+            return find_spans(plan_terms(query), text)
+
+    async def verify(self, truth: AsyncIterable[list[DocumentVersion]]) -> VerifyReport:
+        """Compare with the truth, which comes in ascending batches.
+
+        Changes that are applied meanwhile may show as differences: verify again before you believe them.
+        """
+        return await compare(truth, self._versions)
+
+    async def _versions(self, above: int, through: int) -> list[DocumentVersion]:
+        def read() -> list[DocumentVersion]:
+            return read_versions(self._copy.schema, self._copy.searcher, above, through)
+
+        return await self._read(read)
+
+    async def statistics(self) -> CopyStatistics:
+        """Count documents, chunks and bytes, for metrics."""
+        return await self._read(self._copy.statistics)
+
+    async def _read(self, work: Callable[[], _T]) -> _T:
+        def read() -> _T:
+            with guarded("searching"):
+                return work()
+
+        with translated("searched"):
+            try:
+                return await trio.to_thread.run_sync(
+                    read, abandon_on_cancel=True, limiter=self._search_limiter
+                )
+            except CopyDamaged:
+                raise
+            except EngineFailure:
+                await trio.to_thread.run_sync(self._copy.check, limiter=self._lane)
+                raise
+
+    async def _write(self, work: Callable[[], None]) -> None:
+        with translated("written"):
+            await trio.to_thread.run_sync(work, limiter=self._lane)
+
+
+@contextmanager
+def translated(verb: str) -> Generator[None]:
+    """Turn the engine's failures into errors that callers know."""
+    try:
+        yield
+    except EngineFailure as error:
+        code = "index-damaged" if isinstance(error, CopyDamaged) else "index-failed"
+        log.warning("index.failed", doing=verb, code=code, error=str(error))
+        raise Transient(f"the index could not be {verb}: {error}", code=code) from error

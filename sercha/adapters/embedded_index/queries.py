@@ -1,0 +1,223 @@
+"""From a parsed search to Tantivy's query objects; user text is only ever tokens, never syntax.
+
+Each way in which a term can be met is a clause of constant score, and all scores are whole numbers whose
+sum stays below 2**24: Tantivy adds in 32-bit floats, which are exact there, so the order of addition and
+the layout of the segments cannot change a score. Weights come from counts of live documents alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import tantivy
+from tantivy import Occur, Query
+
+from sercha.adapters.embedded_index.analysis import (
+    Token,
+    normal,
+    parts,
+    set_apart,
+    words,
+)
+from sercha.adapters.embedded_index.entries import IMPACT_MAX, KIND_DOCUMENT, LEVELS, impact
+from sercha.domain.query import Occurrence, SearchQuery
+
+SCORE_SUM_MAX = 2**24 - 1
+SCALE_MAX = 1_000_000
+"""How many steps of score one unit of relevance has, at most."""
+TERM_SET_MIN = 500
+"""From this many values on one set query is faster than a union of terms."""
+PHRASE_WORDS_COUNTED_MAX = 32
+"""So many words of one phrase add to the score by how often they occur; all of them must match."""
+
+TITLE = 2.5
+TITLE_PARTS = 0.8
+PATH = 0.5
+PATH_PARTS = 0.2
+PARTS = 0.4
+FRAGMENT = 0.2
+PHRASE = 1.0
+"""A phrase in the text; its words add up to `IMPACT_MAX` by how often they occur."""
+_FACTOR_SUM = IMPACT_MAX + PHRASE + TITLE + TITLE_PARTS + PATH + PATH_PARTS + PARTS + FRAGMENT
+
+Tokens = tuple[tuple[int, str], ...]
+"""Tokens with their distance from the first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TermPlan:
+    """One term after analysis."""
+
+    occurrence: Occurrence
+    words: Tokens
+    parts: Tokens
+    fragment: str | None
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing of it could ever be in the index."""
+        return not (self.words or self.parts or self.fragment)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """Turns relevance into whole-number scores; without a scale everything weighs nothing."""
+
+    idf: float
+    scale: float
+
+    def of(self, factor: float) -> float:
+        return float(round(self.idf * factor * self.scale))
+
+
+_UNWEIGHTED = _Weights(0.0, 0.0)
+
+
+def plan_terms(query: SearchQuery) -> list[TermPlan]:
+    """Analyse the terms, each distinct one once."""
+    plans: dict[TermPlan, None] = {}
+    for term in query.terms:
+        text = normal(term.text)
+        word_tokens = words(text)
+        part_tokens = parts(set_apart(text)) if not term.is_phrase or not word_tokens else []
+        single = word_tokens[0].text if len(word_tokens) == 1 else ""
+        fragment = single if single.isascii() and single else None
+        plan = TermPlan(term.occurrence, _relative(word_tokens), _relative(part_tokens), fragment)
+        plans[plan] = None
+    return list(plans)
+
+
+def _relative(tokens: Sequence[Token]) -> Tokens:
+    first = tokens[0].position if tokens else 0
+    return tuple((token.position - first, token.text) for token in tokens)
+
+
+class QueryBuilder:
+    """Builds queries for one search against one state of the index."""
+
+    def __init__(
+        self, schema: tantivy.Schema, plans: Sequence[TermPlan], count: Callable[[Query], int]
+    ) -> None:
+        self._schema = schema
+        self._plans = plans
+        live = count(self._term("kind", KIND_DOCUMENT))
+        idfs = {
+            plan: self._idf(live, count(self._matches(plan, _UNWEIGHTED)))
+            for plan in plans
+            if plan.occurrence is not Occurrence.EXCLUDED and not plan.is_empty
+        }
+        bound = sum(idfs.values()) * _FACTOR_SUM or 1.0
+        room = SCORE_SUM_MAX - len(idfs) * (PHRASE_WORDS_COUNTED_MAX + 8)  # what rounding may add
+        self.scale = min(float(SCALE_MAX), float(int(room / bound)))
+        self._weights = {plan: _Weights(idf, self.scale) for plan, idf in idfs.items()}
+
+    @staticmethod
+    def _idf(live: int, matching: int) -> float:
+        return math.log(1 + (live - matching + 0.5) / (matching + 0.5))
+
+    def documents(self, principals: frozenset[str], source_ids: Sequence[UUID]) -> Query | None:
+        """The query over documents; None when nothing can match."""
+        optional: list[tuple[Occur, Query]] = []
+        clauses: list[tuple[Occur, Query]] = []
+        has_required = False
+        for plan in self._plans:
+            if plan.occurrence is Occurrence.EXCLUDED:
+                if not plan.is_empty:
+                    clauses.append((Occur.MustNot, self._matches(plan, _UNWEIGHTED)))
+            elif plan.occurrence is Occurrence.REQUIRED:
+                if plan.is_empty:
+                    return None
+                has_required = True
+                clauses.append((Occur.Must, self._matches(plan, self._weights[plan])))
+            elif not plan.is_empty:
+                optional.append((Occur.Should, self._matches(plan, self._weights[plan])))
+        if not has_required:
+            if not optional:
+                return None
+            clauses.append((Occur.Must, Query.boolean_query(optional)))
+        else:
+            clauses.extend(optional)
+        clauses.append((Occur.Must, self._any_of("readers", sorted(principals))))
+        if source_ids:
+            clauses.append((Occur.Must, self._any_of("source", sorted(map(str, source_ids)))))
+        return Query.boolean_query(clauses)
+
+    def chunks(self, document_id: int) -> Query:
+        """The query over the chunks of one document."""
+        clauses = [
+            (Occur.Should, clause)
+            for plan, weights in self._weights.items()
+            for clause in self._chunk_clauses(plan, weights)
+        ]
+        own = Query.const_score_query(self._term("document_id", document_id), 0.0)
+        return Query.boolean_query([(Occur.Must, own), (Occur.Must, Query.boolean_query(clauses))])
+
+    def _matches(self, plan: TermPlan, weights: _Weights) -> Query:
+        """Documents that meet the term in any of its ways."""
+        clauses: list[Query] = []
+        if plan.words:
+            clauses.append(self._text_clause(plan.words, weights))
+            clauses.append(self._const("title_words", plan.words, weights.of(TITLE)))
+            clauses.append(self._const("path_words", plan.words, weights.of(PATH)))
+        if plan.parts:
+            clauses.append(self._const("parts", plan.parts, weights.of(PARTS)))
+            clauses.append(self._const("title_parts", plan.parts, weights.of(TITLE_PARTS)))
+            clauses.append(self._const("path_parts", plan.parts, weights.of(PATH_PARTS)))
+        if plan.fragment is not None:
+            clauses.append(self._const("fragments", ((0, plan.fragment),), weights.of(FRAGMENT)))
+        return Query.boolean_query([(Occur.Should, clause) for clause in clauses])
+
+    def _text_clause(self, tokens: Tokens, weights: _Weights) -> Query:
+        """The words in the text, weighed by how often each occurs."""
+        is_phrase = len(tokens) > 1
+        base = PHRASE if is_phrase else 0.0
+        clauses = [(Occur.Must, self._const("words", tokens, weights.of(base + impact(0))))]
+        if weights is not _UNWEIGHTED:
+            counted = list(_distinct(tokens))[:PHRASE_WORDS_COUNTED_MAX]
+            share = 1.0 / len(counted)
+            for _, text in counted:
+                clauses.extend(
+                    (Occur.Should, self._const("impacts", ((0, f"{level}{text}"),), extra))
+                    for level in range(1, LEVELS)
+                    if (extra := weights.of((impact(level) - impact(0)) * share)) > 0
+                )
+        return Query.boolean_query(clauses)
+
+    def _chunk_clauses(self, plan: TermPlan, weights: _Weights) -> Iterator[Query]:
+        if plan.words:
+            yield self._const("chunk_words", plan.words, weights.of(IMPACT_MAX))
+            if len(plan.words) > 1:  # a phrase across the border of two chunks
+                share = weights.of(PARTS / len(plan.words))
+                for pair in _distinct(plan.words):
+                    yield self._const("chunk_words", (pair,), share)
+        if plan.parts:
+            share = weights.of(PARTS / len(plan.parts))
+            for pair in _distinct(plan.parts):
+                yield self._const("chunk_parts", (pair,), share)
+        if plan.fragment is not None:
+            yield self._const("chunk_fragments", ((0, plan.fragment),), weights.of(FRAGMENT))
+
+    def _const(self, field: str, tokens: Tokens, score: float) -> Query:
+        if len(tokens) == 1:
+            query = self._term(field, tokens[0][1])
+        else:
+            query = Query.phrase_query(self._schema, field, list(tokens))
+        return Query.const_score_query(query, score)
+
+    def _any_of(self, field: str, values: Sequence[str]) -> Query:
+        if len(values) >= TERM_SET_MIN:
+            union = Query.term_set_query(self._schema, field, values)
+        else:
+            union = Query.boolean_query([(Occur.Should, self._term(field, it)) for it in values])
+        return Query.const_score_query(union, 0.0)
+
+    def _term(self, field: str, value: str | int) -> Query:
+        return Query.term_query(self._schema, field, value, "basic")
+
+
+def _distinct(tokens: Tokens) -> Iterator[tuple[int, str]]:
+    """Each text once, in order."""
+    return iter({text: (0, text) for _, text in tokens}.values())

@@ -1,0 +1,168 @@
+"""The server's process: started until it answers, stopped until it is gone.
+
+It runs in a session of its own: the Ctrl-C that begins our drain does not reach it before the drain is over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import structlog
+import trio
+
+from sercha.adapters.embedded_postgres.account import ENVIRONMENT
+from sercha.adapters.embedded_postgres.cluster import Site
+from sercha.adapters.embedded_postgres.endpoint import choose_endpoint, try_server
+from sercha.adapters.embedded_postgres.serverlog import open_log, read_log
+from sercha.adapters.embedded_postgres.stale import MARK, end_orphans
+from sercha.errors import Unavailable
+
+START_SECONDS = 60
+RETRY_SECONDS = 0.3
+POLL_SECONDS = 0.03
+STOP_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+# What may be over in a moment: backends of a killed postmaster, and a port that was just taken.
+STILL_IN_USE = "pre-existing shared memory block"
+PORT_TAKEN = "could not create any TCP/IP sockets"
+SHARED_MEMORY_BYTES_MIN = 256 * 1024**2
+SETTINGS = {
+    "shared_buffers": "128MB",
+    "max_connections": "50",
+    "max_wal_size": "512MB",
+    "fsync": "on",
+    "huge_pages": "off",
+    "log_destination": "stderr",
+    "logging_collector": "off",
+    "log_min_messages": "warning",
+    "log_statement": "none",
+    "log_checkpoints": "off",
+    "log_line_prefix": "%m [%p] ",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+log = structlog.get_logger()
+
+
+class ServerProcess:
+    """One server on one cluster, over any number of starts; its address stays the same."""
+
+    def __init__(self, site: Site, password: str, settings: Mapping[str, str]) -> None:
+        self.site = site
+        self.endpoint = choose_endpoint(site.data)
+        self.password = password
+        self._settings = {**SETTINGS, **shared_memory(), **settings}
+        self._process: trio.Process | None = None
+        self._has_answered = False
+        self._log_start = 0
+        self._limiter = trio.CapacityLimiter(1)
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's pid, None while there is none."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def last_words(self) -> str:
+        """Return the end of what the server has logged since its last start."""
+        return read_log(self.site.log, self._log_start)
+
+    async def start(self) -> None:
+        """Start the server and wait until database `sercha` answers, crash recovery included.
+
+        Raises `Unavailable` (`postgres-start`) with the last lines of its log, after 60 s at the latest. When it
+        raises or is cancelled the server may be half started: `stop` it.
+        """
+        with trio.move_on_after(START_SECONDS):
+            while not await self._launch():
+                self._give_up_unless_passing()
+                await trio.sleep(RETRY_SECONDS)
+            self._has_answered = True
+            return
+        raise Unavailable(
+            f"the embedded PostgreSQL in {self.site.data} did not answer within {START_SECONDS} s: "
+            f"{self.last_words()}",
+            code="postgres-start",
+        )
+
+    async def wait_end(self) -> int:
+        """Wait until the server has ended; return its exit status."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Stop the server and wait until it is gone: politely, then less so, for 30 s at most.
+
+        Does nothing without a server. Cancellation does not shorten it.
+        """
+        process = self._process
+        if process is None:
+            return
+        with trio.CancelScope(shield=True):
+            for step, seconds in STOP_STEPS:
+                process.send_signal(step)
+                with trio.move_on_after(seconds) as scope:
+                    await process.wait()
+                if not scope.cancelled_caught:
+                    break
+                log.warning("postgres.stop_delayed", pid=process.pid, signal=step.name)
+            await end_orphans(self.site)
+
+    async def _launch(self) -> bool:
+        """Start the process; return True when it answers, False when it ended before."""
+        file, self._log_start = open_log(self.site.log)
+        with file, trio.CancelScope(shield=True):  # no process is ever without an owner
+            self._process = await trio.lowlevel.open_process(
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=file.fileno(),
+                stderr=file.fileno(),
+                cwd="/",
+                env=ENVIRONMENT,
+                umask=0o077,
+                start_new_session=True,
+                **self.site.account.identity(),
+            )
+        assert self._process is not None
+        while self._process.poll() is None:
+            if await trio.to_thread.run_sync(
+                try_server, self.endpoint, self.password, limiter=self._limiter
+            ):
+                return True
+            await trio.sleep(POLL_SECONDS)
+        return False
+
+    def _give_up_unless_passing(self) -> None:
+        """Raise unless the reason in the log is one that passes."""
+        words = self.last_words()
+        if PORT_TAKEN in words and not self._has_answered:
+            self.endpoint = choose_endpoint(self.site.data)
+        elif STILL_IN_USE not in words and PORT_TAKEN not in words:
+            raise Unavailable(
+                f"the embedded PostgreSQL in {self.site.data} did not start: {words}",
+                code="postgres-start",
+            )
+
+    def _command(self) -> list[str]:
+        command = [self.site.installation.program("postgres"), "-D", str(self.site.data)]
+        command += ["-c", MARK]
+        for name, value in {**self._settings, **self.endpoint.settings()}.items():
+            command += ["-c", f"{name}={value}"]
+        return command
+
+
+def shared_memory() -> dict[str, str]:
+    """Return the settings for a machine with little shared memory, as containers have by default."""
+    if sys.platform != "linux":
+        return {}
+    try:
+        found = os.statvfs("/dev/shm")  # noqa: S108
+    except OSError:
+        return {"dynamic_shared_memory_type": "mmap"}
+    if found.f_blocks * found.f_frsize < SHARED_MEMORY_BYTES_MIN:
+        return {"dynamic_shared_memory_type": "mmap"}
+    return {}

@@ -1,0 +1,142 @@
+"""The change feed: which documents changed, followed with a snapshot as the cursor.
+
+Sequence numbers commit out of order, so ``seq > last`` loses rows; a snapshot names exactly the transactions
+that it shows. A consumer's cursor is the ``pg_snapshot`` of its last poll, and the next poll gives the rows
+whose transaction that snapshot does not show. No row is missed and a long transaction stalls nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import LiteralString
+
+from sercha.adapters.postgres.pool import ConnectionPool
+from sercha.domain.document import DocumentId
+from sercha.services.ports import ChangeBatch, DocumentVersion, FeedPosition
+
+CONSUMER_TTL = 24 * 3600.0
+"""Seconds after which a silent consumer is forgotten, so that the feed stays bounded."""
+
+# Names this database's history: transaction ids mean nothing in another cluster, after a failover to
+# another timeline, or in a database restored under another oid. Raises on a standby, as it must.
+_TIMELINE: LiteralString = """
+    (SELECT system_identifier::text FROM pg_control_system())
+    || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+    || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())"""
+
+_REGISTER: LiteralString = (
+    """
+INSERT INTO consumer (id, snapshot) VALUES (%(id)s, pg_current_snapshot())
+ON CONFLICT (id) DO UPDATE SET snapshot = excluded.snapshot, seen_at = clock_timestamp()
+RETURNING snapshot::text, """
+    + _TIMELINE
+)
+
+# One statement, so that the snapshot returned is the one that the rows were read under.
+_POLL: LiteralString = (
+    """
+SELECT pg_current_snapshot()::text, """
+    + _TIMELINE
+    + """,
+    EXISTS (SELECT 1 FROM consumer WHERE id = %(id)s
+            AND pg_snapshot_xmin(snapshot) <= pg_snapshot_xmin(%(snapshot)s::pg_snapshot)),
+    array(SELECT DISTINCT document_id FROM change
+          WHERE xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot)
+            AND NOT pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
+          ORDER BY document_id)
+"""
+)
+
+_ADVANCE: LiteralString = """
+UPDATE consumer SET snapshot = %(snapshot)s::pg_snapshot, seen_at = clock_timestamp()
+WHERE id = %(id)s
+"""
+
+_EXPIRE: LiteralString = """
+DELETE FROM consumer WHERE seen_at < clock_timestamp() - make_interval(secs => %(ttl)s)
+"""
+
+# Without consumers nothing is trimmed: min() is null. The next consumer's first advance does it.
+_TRIM: LiteralString = """
+DELETE FROM change WHERE xid < (SELECT min(pg_snapshot_xmin(snapshot)) FROM consumer)
+"""
+
+_SCAN: LiteralString = """
+SELECT id FROM document WHERE deleted_at IS NULL AND id > %(after)s ORDER BY id LIMIT %(batch)s
+"""
+
+_VERSIONS: LiteralString = """
+SELECT id, version, chunk_count FROM document WHERE deleted_at IS NULL AND id > %(after)s
+ORDER BY id LIMIT %(batch)s
+"""
+
+
+class PostgresChangeFeed:
+    """`sercha.services.ports.ChangeFeed` on the primary; a standby's snapshots omit running work."""
+
+    def __init__(self, pool: ConnectionPool, *, consumer_ttl: float = CONSUMER_TTL) -> None:
+        self._pool = pool
+        self._consumer_ttl = consumer_ttl
+
+    async def register(self, consumer_id: str) -> FeedPosition:
+        """Register *consumer_id* at the present; read everything older by `scan`."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_REGISTER, {"id": consumer_id})
+            row = await cursor.fetchone()
+        assert row is not None
+        return FeedPosition(consumer_id, row[0], row[1])
+
+    async def poll(self, position: FeedPosition) -> ChangeBatch | None:
+        """Return what changed since *position*; None: rebuild."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                _POLL, {"id": position.consumer_id, "snapshot": position.snapshot}
+            )
+            row = await cursor.fetchone()
+        assert row is not None
+        snapshot, timeline, is_registered, ids = row
+        if not is_registered or timeline != position.timeline:
+            return None
+        return ChangeBatch(tuple(ids), FeedPosition(position.consumer_id, snapshot, timeline))
+
+    async def advance(self, position: FeedPosition) -> None:
+        """Record that the copy holds everything up to *position*."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                _ADVANCE, {"id": position.consumer_id, "snapshot": position.snapshot}
+            )
+
+    async def unregister(self, consumer_id: str) -> None:
+        """Forget a consumer whose copy is no more."""
+        async with self._pool.connection() as connection:
+            await connection.execute("DELETE FROM consumer WHERE id = %s", [consumer_id])
+
+    async def trim(self) -> None:
+        """Forget silent consumers, then changes that everyone has seen."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_EXPIRE, {"ttl": self._consumer_ttl})
+            await connection.execute(_TRIM)
+
+    async def scan(self, *, batch: int) -> AsyncIterator[tuple[DocumentId, ...]]:
+        """Give all live document ids, ascending, a batch at a time."""
+        after = 0
+        while True:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_SCAN, {"after": after, "batch": batch})
+                rows = await cursor.fetchall()
+            if not rows:
+                return
+            yield tuple(row[0] for row in rows)
+            after = rows[-1][0]
+
+    async def versions(self, *, batch: int) -> AsyncIterator[list[DocumentVersion]]:
+        """Give all live documents' versions, ascending, a batch at a time."""
+        after = 0
+        while True:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_VERSIONS, {"after": after, "batch": batch})
+                rows = await cursor.fetchall()
+            if not rows:
+                return
+            yield [DocumentVersion(*row) for row in rows]
+            after = rows[-1][0]

@@ -1,0 +1,95 @@
+"""Documents and their chunks: what a source gave us, as text.
+
+A document's text is kept once; a chunk is a half-open span ``[start, end)`` of it, counted in characters
+(Unicode code points, as Python and PostgreSQL's ``substring`` count them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NewType
+from uuid import UUID
+
+DocumentId = NewType("DocumentId", int)
+
+TEAM = "team"
+"""The reader that stands for everyone in the team; the default of every document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A span of a document's text, the unit that engines index and rank."""
+
+    position: int
+    """Index within the document, from 0."""
+    start: int
+    end: int
+    heading: str = ""
+    """The headings above the chunk, outermost first, joined by `` > ``; empty where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractedText:
+    """What a parser made of a document's bytes."""
+
+    text: str
+    """Clean text: no NUL, line ends as ``\\n``."""
+    mime_type: str
+    title: str | None = None
+    """A title found inside (a Markdown heading); None: use the file's name."""
+    charset: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentDraft:
+    """A document as a sync wants it stored; the store gives it an id and a version."""
+
+    external_id: str
+    """Identity within the source; sorts bytewise (UTF-8) in the order in which the connector lists."""
+    path: str
+    title: str
+    mime_type: str
+    text: str
+    chunks: tuple[Chunk, ...]
+    fingerprint: str
+    """What the connector compares to see a change without reading (size, times)."""
+    content_hash: bytes
+    readers: tuple[str, ...] = (TEAM,)
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
+    modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A stored document, without its text."""
+
+    id: DocumentId
+    source_id: UUID
+    external_id: str
+    path: str
+    title: str
+    mime_type: str
+    readers: tuple[str, ...]
+    metadata: dict[str, str]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedDocument:
+    """Everything an engine needs of one document: read from the truth, never from a sync."""
+
+    id: DocumentId
+    source_id: UUID
+    path: str
+    title: str
+    mime_type: str
+    text: str
+    chunks: tuple[Chunk, ...]
+    readers: tuple[str, ...]
+    version: int
+    modified_at: datetime | None

@@ -1,0 +1,224 @@
+"""The worker: heartbeat outside, slots inside.
+
+::
+
+    nursery: heartbeat, reaper            (end last: a draining worker is alive)
+      └─ nursery: one task per claim      (at most ``slots`` at once)
+           ▲ dispatcher claims as many as are free, then waits for a notice or the poll interval
+
+The heartbeat extends every running claim in one statement. A claim that the statement no longer returns was
+taken or cancelled: its scope is cancelled. A claim whose last confirmed beat was sent too long ago is cancelled
+by its deadline, which counts from before the request was sent.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import inf
+from uuid import UUID, uuid4
+
+import structlog
+import trio
+
+from sercha.domain.task import Claim, TaskKind
+from sercha.errors import SerchaError
+from sercha.services.attempt import Attempt, Ending, Handler, run_attempt
+from sercha.services.backoff import Backoff
+from sercha.services.ports import Node, NodeStore, Notices, TaskQueue
+from sercha.services.waiting import until_any
+from sercha.telemetry import metrics
+
+CHANNEL = "sercha_task"
+REAP_INTERVAL = 10.0
+"""Seconds between looks for the tasks of dead workers, and between signs of life of the node."""
+STOP_MARGIN = 3.0
+"""Seconds before the server may give a claim away by which its task has been cancelled."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How one worker works."""
+
+    slots: int
+    poll_interval: float
+    """Seconds to wait on an empty queue when no notice comes."""
+    grace: float
+    """Seconds that running tasks get when the worker drains; then they are given back."""
+    claim_ttl: float
+    role: str = "worker"
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatistics:
+    """A worker's state at one moment."""
+
+    node_id: UUID
+    slots: int
+    running: tuple[Claim, ...]
+    beat_at: float | None
+    """When a beat was last confirmed, on Trio's clock."""
+
+
+class Worker:
+    """Works tasks of one queue until drained."""
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        nodes: NodeStore,
+        notices: Notices,
+        handlers: Mapping[TaskKind, Handler],
+        settings: WorkerSettings,
+    ) -> None:
+        self.node_id = uuid4()
+        self._queue = queue
+        self._nodes = nodes
+        self._notices = notices
+        self._handlers = handlers
+        self._settings = settings
+        self._running: dict[UUID, tuple[Claim, trio.CancelScope]] = {}
+        self._slot_freed = trio.Event()
+        self._beat_at: float | None = None
+
+    def statistics(self) -> WorkerStatistics:
+        """Return what the worker is doing now."""
+        return WorkerStatistics(
+            node_id=self.node_id,
+            slots=self._settings.slots,
+            running=tuple(claim for claim, _ in self._running.values()),
+            beat_at=self._beat_at,
+        )
+
+    async def run(
+        self,
+        *,
+        drain: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Work tasks until *drain* is set, then finish or give back within the grace.
+
+        Cancellation gives every running task back (shielded, bounded). Errors of the queue are met with a
+        bounded, jittered back-off.
+        """
+        async with trio.open_nursery() as outer:
+            outer.start_soon(self._beat_forever)
+            outer.start_soon(self._reap_forever)
+            async with trio.open_nursery() as slots:
+                task_status.started()
+                _log.info("worker.started", node=str(self.node_id), slots=self._settings.slots)
+                await self._dispatch(slots, drain)
+                _log.info("worker.draining", running=len(self._running))
+                slots.cancel_scope.deadline = trio.current_time() + self._settings.grace
+            outer.cancel_scope.cancel("the worker has drained")
+        with trio.move_on_after(2.0, shield=True):
+            await self._leave()
+        _log.info("worker.stopped", node=str(self.node_id))
+
+    async def _dispatch(self, slots: trio.Nursery, drain: trio.Event) -> None:
+        backoff = Backoff(base=0.2, cap=10.0)
+        with self._notices.subscribe(CHANNEL) as subscription:
+            while not drain.is_set():
+                self._slot_freed = trio.Event()
+                try:
+                    claimed = await self._claim(slots, drain)
+                except SerchaError as error:
+                    delay = backoff.next()
+                    _log.warning("worker.claim_failed", error=error.message, retry_in=delay)
+                    await until_any(delay, drain)
+                    continue
+                backoff.reset()
+                if len(self._running) >= self._settings.slots:
+                    await until_any(inf, drain, self._slot_freed)
+                elif not claimed:
+                    await until_any(
+                        self._settings.poll_interval, drain, subscription, self._slot_freed
+                    )
+
+    async def _claim(self, slots: trio.Nursery, drain: trio.Event) -> int:
+        """Fill the free slots; how many were filled."""
+        sent_at = trio.current_time()
+        claims = await self._queue.claim(self.node_id, self._settings.slots - len(self._running))
+        for claim in claims:
+            scope = trio.CancelScope(deadline=self._trust_until(sent_at))
+            self._running[claim.task_id] = (claim, scope)
+            slots.start_soon(self._run_one, claim, scope, drain)
+        metrics.SLOTS.labels("busy").set(len(self._running))
+        metrics.SLOTS.labels("free").set(self._settings.slots - len(self._running))
+        return len(claims)
+
+    def _trust_until(self, sent_at: float) -> float:
+        return sent_at + self._settings.claim_ttl - STOP_MARGIN
+
+    async def _run_one(self, claim: Claim, scope: trio.CancelScope, drain: trio.Event) -> None:
+        ending = Ending.LOST
+        started_at = trio.current_time()
+        try:
+            with scope:
+                ending = await run_attempt(
+                    self._queue, Attempt(claim, drain), self._handlers[claim.kind]
+                )
+            if scope.cancelled_caught:
+                _log.warning("task.claim_lost", task_id=str(claim.task_id), attempt=claim.attempt)
+        finally:
+            del self._running[claim.task_id]
+            self._slot_freed.set()
+            metrics.ATTEMPTS.labels(claim.kind, ending).inc()
+            metrics.ATTEMPT_DURATION.labels(claim.kind).observe(trio.current_time() - started_at)
+
+    async def _beat_forever(self) -> None:
+        """Extend all running claims three times within their life, in one statement each time."""
+        interval = self._settings.claim_ttl / 3
+        backoff = Backoff(base=0.2, cap=interval / 3)
+        while True:
+            await trio.sleep(interval if not backoff.failures else backoff.next())
+            running = list(self._running.values())
+            if not running:
+                backoff.reset()
+                continue
+            sent_at = trio.current_time()
+            try:
+                kept = await self._queue.beat(self.node_id, [claim for claim, _ in running])
+            except SerchaError as error:
+                backoff.failures = max(1, backoff.failures)
+                _log.warning("task.beat_failed", error=error.message)
+                continue
+            backoff.reset()
+            self._beat_at = trio.current_time()
+            for claim, scope in running:
+                if claim.task_id in kept:
+                    scope.deadline = max(scope.deadline, self._trust_until(sent_at))
+                elif claim.task_id in self._running:
+                    scope.cancel("the claim was taken or cancelled")
+
+    async def _reap_forever(self) -> None:
+        started_at = datetime.now(UTC)
+        node = Node(
+            id=self.node_id,
+            role=self._settings.role,
+            host=platform.node(),
+            pid=os.getpid(),
+            version=self._settings.version,
+            started_at=started_at,
+            seen_at=started_at,
+        )
+        while True:
+            try:
+                await self._nodes.beat(node)
+                if reaped := await self._queue.reap():
+                    _log.warning("task.reaped", count=reaped)
+            except SerchaError as error:
+                _log.warning("worker.reap_failed", error=error.message)
+            await trio.sleep(REAP_INTERVAL)
+
+    async def _leave(self) -> None:
+        try:
+            await self._nodes.leave(self.node_id)
+        except SerchaError as error:
+            _log.warning("worker.leave_failed", error=error.message)

@@ -1,0 +1,178 @@
+"""Keeping one index a true copy: follow the change feed, rebuild when the way back is lost.
+
+::
+
+    no position ──▶ register, scan everything ──▶ follow: poll, read, apply, advance ─┐
+         ▲                                             ▲                              │
+         └── row gone, other timeline, broken copy ────┴──────────────────────────────┘
+
+The consumer is registered before the scan, so whatever commits during the scan comes again in the feed.
+The copy commits its position together with the data; the row in PostgreSQL follows afterwards and only keeps
+the feed from being trimmed too early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from sercha.domain.document import DocumentId
+from sercha.errors import Transient
+from sercha.services.backoff import Backoff
+from sercha.services.ports import (
+    Change,
+    ChangeFeed,
+    DocumentStore,
+    FeedPosition,
+    Notices,
+    SearchIndex,
+    Subscription,
+)
+from sercha.services.waiting import until_any
+
+CHANNEL = "sercha_change"
+POLL_INTERVAL = 2.0
+"""Seconds between polls when no notice comes: a notice is a courtesy."""
+ADVANCE_INTERVAL = 30.0
+"""Seconds between notes of an unchanged position, so that the feed can be trimmed."""
+BATCH = 200
+"""Documents read and applied at once: bounds memory."""
+
+_log = structlog.get_logger()
+
+
+@dataclass
+class FollowState:
+    """What the follower is doing; read by health and readiness."""
+
+    is_caught_up: bool = False
+    """The copy has reached the state that the truth had when the follower started."""
+    is_rebuilding: bool = False
+    error: str | None = None
+    rebuilds: int = 0
+    applied: int = 0
+    """Changes applied since the start."""
+    progressed_at: float = field(default_factory=trio.current_time)
+    """When a poll last succeeded, on Trio's clock."""
+
+
+class Follower:
+    """Makes one index follow the feed until cancelled."""
+
+    def __init__(
+        self,
+        index: SearchIndex,
+        feed: ChangeFeed,
+        documents: DocumentStore,
+        notices: Notices,
+        new_consumer_id: Callable[[], str],
+    ) -> None:
+        self._index = index
+        self._feed = feed
+        self._documents = documents
+        self._notices = notices
+        self._new_consumer_id = new_consumer_id
+        self.state = FollowState()
+        self._rebuild_wanted = False
+        self._wake = trio.Event()
+
+    def request_rebuild(self) -> None:
+        """Ask for a rebuild from the truth; the old content answers until the new one is complete."""
+        self._rebuild_wanted = True
+        self._wake.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow for ever; ``started()`` once the copy has caught up with the state of the start.
+
+        Errors of PostgreSQL or the disk are met with a bounded, jittered back-off and shown in ``state``.
+        Cancellation leaves the copy at its last commit.
+        """
+        backoff = Backoff(base=0.2, cap=10.0)
+        with self._notices.subscribe(CHANNEL) as subscription:
+            while True:
+                try:
+                    await self._step(subscription, task_status)
+                except Transient as error:
+                    self.state.error = error.message
+                    delay = backoff.next()
+                    _log.warning("index.follow_failed", error=error.message, retry_in=delay)
+                    await trio.sleep(delay)
+                else:
+                    backoff.reset()
+                    self.state.error = None
+
+    async def _step(self, subscription: Subscription, task_status: trio.TaskStatus[None]) -> None:
+        position = None if self._rebuild_wanted else await self._index.position()
+        if position is None:
+            position = await self._rebuild()
+        await self._follow(position, subscription, task_status)
+
+    async def _rebuild(self) -> FeedPosition:
+        """Fill the copy from the truth; what changes meanwhile is fed afterwards."""
+        self._rebuild_wanted = False
+        self.state.is_rebuilding = True
+        try:
+            position = await self._feed.register(self._new_consumer_id())
+            _log.info("index.rebuild_started", consumer=position.consumer_id)
+            await self._index.replace(self._everything(), position)
+        finally:
+            self.state.is_rebuilding = False
+        self.state.rebuilds += 1
+        _log.info("index.rebuilt", consumer=position.consumer_id)
+        return position
+
+    async def _follow(
+        self,
+        position: FeedPosition,
+        subscription: Subscription,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        """Follow until the copy is lost; then return, for the caller to rebuild."""
+        advanced_at = trio.current_time()
+        while not self._rebuild_wanted:
+            batch = await self._feed.poll(position)
+            if batch is None:
+                _log.warning("index.position_lost", consumer=position.consumer_id)
+                self._rebuild_wanted = True
+                return
+            if batch.document_ids:
+                await self._apply_all(batch.document_ids, batch.position)
+            position = batch.position
+            self.state.progressed_at = trio.current_time()
+            if batch.document_ids or trio.current_time() > advanced_at + ADVANCE_INTERVAL:
+                if not batch.document_ids:
+                    await self._index.apply([], position)
+                await self._feed.advance(position)
+                await self._feed.trim()
+                advanced_at = trio.current_time()
+            if not self.state.is_caught_up:
+                self.state.is_caught_up = True
+                task_status.started()
+            if not batch.document_ids:
+                self._wake = trio.Event()
+                await until_any(POLL_INTERVAL, subscription, self._wake)
+
+    async def _apply_all(self, ids: Sequence[DocumentId], position: FeedPosition) -> None:
+        """Apply a delta in batches, the position with the last one."""
+        batches = _batched(ids, BATCH)
+        for number, batch in enumerate(batches, 1):
+            await self._apply(batch, position if number == len(batches) else None)
+
+    async def _apply(self, ids: Sequence[DocumentId], position: FeedPosition | None) -> None:
+        await self._index.apply(await self._read(ids), position)
+        self.state.applied += len(ids)
+
+    async def _everything(self) -> AsyncIterator[list[Change]]:
+        async for ids in self._feed.scan(batch=BATCH):
+            yield await self._read(ids)
+
+    async def _read(self, ids: Sequence[DocumentId]) -> list[Change]:
+        documents = await self._documents.read(ids)
+        return [Change(id_, documents.get(id_)) for id_ in ids]
+
+
+def _batched(ids: Sequence[DocumentId], size: int) -> list[Sequence[DocumentId]]:
+    return [ids[start : start + size] for start in range(0, len(ids), size)]

@@ -1,0 +1,76 @@
+"""From a parsed query to a page of results: the index finds, the truth gives the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+from sercha.domain.document import Chunk, Document
+from sercha.domain.query import SearchMode, SearchQuery
+from sercha.domain.snippet import Snippet, make_snippet
+from sercha.services.ports import DocumentStore, SearchIndex
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One document with the chunk that matched best."""
+
+    document: Document
+    chunk: Chunk
+    content: str
+    score: float
+    snippet: Snippet
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """One page of results."""
+
+    query: SearchQuery
+    mode: SearchMode
+    """The mode that answered; hybrid and semantic fall back to text where there is no embedder."""
+    results: tuple[SearchResult, ...]
+    total: int
+    took_ns: int
+
+
+class Search:
+    """Answers queries on one index."""
+
+    def __init__(self, index: SearchIndex, documents: DocumentStore) -> None:
+        self._index = index
+        self._documents = documents
+
+    async def search(self, query: SearchQuery, principals: frozenset[str]) -> SearchPage:
+        """Find documents that *principals* may read.
+
+        A hit whose document was deleted, or closed to the caller, after the index saw it is left out; so a
+        page may be shorter than its limit. Cancellation only stops reading.
+        """
+        started_ns = perf_counter_ns()
+        page = await self._index.search(query, principals)
+        passages = await self._documents.passages(
+            [(hit.document_id, hit.chunk_position) for hit in page.hits], principals
+        )
+        results: list[SearchResult] = []
+        for hit in page.hits:
+            passage = passages.get(hit.document_id)
+            if passage is None:
+                continue
+            spans = self._index.spans(query, passage.content)
+            results.append(
+                SearchResult(
+                    document=passage.document,
+                    chunk=passage.chunk,
+                    content=passage.content,
+                    score=hit.score,
+                    snippet=make_snippet(passage.content, spans),
+                )
+            )
+        return SearchPage(
+            query=query,
+            mode=SearchMode.TEXT,
+            results=tuple(results),
+            total=page.total,
+            took_ns=perf_counter_ns() - started_ns,
+        )

