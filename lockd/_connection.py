@@ -22,7 +22,16 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 import trio
-from psycopg import AsyncConnection, AsyncCursor, AsyncPipeline, Notify, errors, generators, pq
+from psycopg import (
+    AsyncConnection,
+    AsyncCursor,
+    AsyncPipeline,
+    AsyncServerCursor,
+    Notify,
+    errors,
+    generators,
+    pq,
+)
 from psycopg.abc import AdaptContext, ConnDict, ConnParam, PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -30,6 +39,7 @@ from psycopg.rows import AsyncRowFactory, Row, tuple_row
 from psycopg.waiting import Wait
 
 from lockd import _hosts
+from lockd._cursor import TrioServerCursor
 from lockd._drive import RV, drive, drive_connecting, ready_now
 from lockd._transaction import TrioTransaction
 
@@ -63,6 +73,7 @@ class TrioConnection(AsyncConnection[Row]):
         row_factory: AsyncRowFactory[Row] = _TUPLES,
     ) -> None:
         super().__init__(pgconn, row_factory)
+        self.server_cursor_factory = cast("type[AsyncServerCursor[Row]]", TrioServerCursor)
         self.lock: trio.Lock = trio.Lock()  # pyright: ignore[reportIncompatibleVariableOverride]
         self._turn_at = time.monotonic()
 
@@ -150,7 +161,7 @@ class TrioConnection(AsyncConnection[Row]):
     def abandon(self, reason: str) -> None:
         """Close because the state of the session is not known any more; whoever uses it gets an error."""
         if not self.closed:
-            _log.warning("connection abandoned: %s", reason)
+            _log.info("connection abandoned: %s", reason)
             self._close_socket()
 
     def finish(self) -> None:

@@ -124,4 +124,6 @@ class TrioTransaction(AsyncTransaction):
         status = self.pgconn.transaction_status
         if self._outer_transaction:
             return status == pq.TransactionStatus.IDLE
-        return status in (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS)
+        # A savepoint that was cancelled before it was made cannot be rolled back to. That fails the transaction
+        # around it, which finds out at its own end.
+        return status not in (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +72,14 @@ def postgres_factory(postgres_room: Room) -> Iterator[Callable[..., PostgresServ
     yield make
     for server in servers:
         server.stop("immediate")
+
+
+@pytest.fixture
+def shelter(postgres_room: Room) -> Iterator[Path]:
+    """Give what root's embedded servers take as their shelter; an ordinary user's ignore it."""
+    place = postgres_room.path / f"s-{secrets.token_hex(3)}"
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture

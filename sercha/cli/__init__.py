@@ -1,0 +1,1 @@
+"""The command line: the only place that runs Trio, touches signals, configures logs, prints and exits."""

@@ -104,6 +104,7 @@ class _Chunker:
             for match in _BLANK_LINE.finditer(self._text, max(low - 2, 0), high)
             if match.end() >= low
         ]
+        cuts.extend(_Cut(edge, _PARAGRAPH_RANK) for edge in self._fence_edges(low, high))
         if not cuts:
             cuts = self._matches(_LINE, low, high, _LINE_RANK)
         if not cuts:
@@ -138,6 +139,12 @@ class _Chunker:
         fence = self._outline.fences[index]
         return fence if fence[0] < position < fence[1] else None
 
+    def _fence_edges(self, low: int, high: int) -> list[int]:
+        first = max(bisect_left(self._fence_starts, low) - 1, 0)
+        last = bisect_right(self._fence_starts, high)
+        edges = (edge for fence in self._outline.fences[first:last] for edge in fence)
+        return [edge for edge in edges if low <= edge <= high]
+
     def _splits(self, position: int) -> bool:
         """Whether a cut before *position* tears a character from its marks."""
         if not 0 < position < len(self._text):
@@ -161,7 +168,10 @@ class _Chunker:
 
     def _overlap_start(self, previous_start: int, end: int, following: int) -> int:
         """Choose where the next chunk begins: at the best place some way before *end*, else at *following*."""
-        if end - previous_start < CHUNK_CHARS_MIN - OVERLAP_CHARS:
+        if (
+            end - previous_start < CHUNK_CHARS_MIN - OVERLAP_CHARS
+            or following - end > OVERLAP_CHARS
+        ):
             return following
         low, high = end - OVERLAP_CHARS * 3 // 2, end - OVERLAP_CHARS // 2
         heading_index = bisect_right(self._heading_starts, end) - 1

@@ -129,6 +129,7 @@ class Worker:
                 try:
                     claimed = await self._claim(slots, drain)
                 except SerchaError as error:
+                    metrics.DB_RETRIES.inc()
                     delay = backoff.next()
                     _log.warning("worker.claim_failed", error=error.message, retry_in=delay)
                     await until_any(delay, drain)
@@ -186,6 +187,7 @@ class Worker:
             try:
                 kept = await self._queue.beat(self.node_id, [claim for claim, _ in running])
             except SerchaError as error:
+                metrics.DB_RETRIES.inc()
                 backoff.failures = max(1, backoff.failures)
                 _log.warning("task.beat_failed", error=error.message)
                 continue
@@ -213,6 +215,8 @@ class Worker:
                 await self._nodes.beat(node)
                 if reaped := await self._queue.reap():
                     _log.warning("task.reaped", count=reaped)
+                counts = await self._queue.counts()
+                metrics.set_states(metrics.TASKS, {str(k): n for k, n in counts.items()})
             except SerchaError as error:
                 _log.warning("worker.reap_failed", error=error.message)
             await trio.sleep(REAP_INTERVAL)

@@ -20,6 +20,7 @@ from sercha.domain.task import Claim, Outcome
 from sercha.errors import ClaimLost, NotFound, Rejected, SerchaError
 from sercha.services.backoff import Backoff
 from sercha.services.ports import TaskQueue
+from sercha.telemetry import metrics
 
 SETTLE_TIMEOUT = 5.0
 """Seconds that recording an outcome may take, under a shield; then the claim is left to expire."""
@@ -144,5 +145,6 @@ async def _until_recorded(call: Callable[[], Awaitable[set[UUID]]]) -> set[UUID]
         try:
             return await call()
         except SerchaError as error:
+            metrics.DB_RETRIES.inc()
             _log.warning("task.settle_failed", error=error.message)
             await trio.sleep(backoff.next())

@@ -32,6 +32,7 @@ from sercha.services.ports import (
     Subscription,
 )
 from sercha.services.waiting import until_any
+from sercha.telemetry import metrics
 
 CHANNEL = "sercha_change"
 POLL_INTERVAL = 2.0
@@ -57,6 +58,14 @@ class FollowState:
     """Changes applied since the start."""
     progressed_at: float = field(default_factory=trio.current_time)
     """When a poll last succeeded, on Trio's clock."""
+    changed: trio.Event = field(default_factory=trio.Event)
+    """Set, and replaced by a new one, whenever the follower has done something."""
+
+    def note_progress(self) -> None:
+        """Say that something was done."""
+        self.progressed_at = trio.current_time()
+        self.changed.set()
+        self.changed = trio.Event()
 
 
 class Follower:
@@ -97,6 +106,7 @@ class Follower:
                     await self._step(subscription, task_status)
                 except Transient as error:
                     self.state.error = error.message
+                    metrics.DB_RETRIES.inc()
                     delay = backoff.next()
                     _log.warning("index.follow_failed", error=error.message, retry_in=delay)
                     await trio.sleep(delay)
@@ -121,6 +131,7 @@ class Follower:
         finally:
             self.state.is_rebuilding = False
         self.state.rebuilds += 1
+        self.state.note_progress()
         _log.info("index.rebuilt", consumer=position.consumer_id)
         return position
 
@@ -141,7 +152,7 @@ class Follower:
             if batch.document_ids:
                 await self._apply_all(batch.document_ids, batch.position)
             position = batch.position
-            self.state.progressed_at = trio.current_time()
+            self.state.note_progress()
             if batch.document_ids or trio.current_time() > advanced_at + ADVANCE_INTERVAL:
                 if not batch.document_ids:
                     await self._index.apply([], position)

@@ -531,7 +531,9 @@ class Passwords(Protocol):
 class Tokens(Protocol):
     """Signed tokens that name a session; whether it still lives only the store knows."""
 
-    def issue(self, user: User, session_id: UUID, *, issued_at: datetime, expires_at: datetime) -> str:
+    def issue(
+        self, user: User, session_id: UUID, *, issued_at: datetime, expires_at: datetime
+    ) -> str:
         """Return a signed token."""
         ...
 

@@ -9,6 +9,7 @@ from sercha.domain.document import Chunk, Document
 from sercha.domain.query import SearchMode, SearchQuery
 from sercha.domain.snippet import Snippet, make_snippet
 from sercha.services.ports import DocumentStore, SearchIndex
+from sercha.telemetry import metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,12 @@ class Search:
                     snippet=make_snippet(passage.content, spans),
                 )
             )
+        took_ns = perf_counter_ns() - started_ns
+        metrics.SEARCH_DURATION.observe(took_ns / 1e9)
         return SearchPage(
             query=query,
             mode=SearchMode.TEXT,
             results=tuple(results),
             total=page.total,
-            took_ns=perf_counter_ns() - started_ns,
+            took_ns=took_ns,
         )

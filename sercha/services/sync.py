@@ -30,6 +30,7 @@ from sercha.services.ports import (
     TextExtractor,
     Transaction,
 )
+from sercha.telemetry import metrics
 
 COUNT_MAX = 200_000
 """Items counted ahead for the progress bar; larger sources go without a total."""
@@ -102,15 +103,13 @@ class SyncSource:
         async with self._database.transaction() as tx:
             await self._hold(tx, attempt, source.id)
             await self._sources.save_sync_state(tx, state)
-        if state.items_expected is None:
-            expected = await self._connectors[source.provider_type].count(
-                source.config, limit=COUNT_MAX
-            )
-            state = replace(state, items_expected=expected)
         return state
 
     async def _pages(self, attempt: Attempt, source: Source, state: SyncState) -> SyncState:
         connector = self._connectors[source.provider_type]
+        if state.items_expected is None:
+            expected = await connector.count(source.config, limit=COUNT_MAX)
+            state = replace(state, items_expected=expected)
         async for page in connector.pages(source.config, state.cursor):
             if attempt.draining.is_set():
                 raise Interrupted
@@ -161,14 +160,14 @@ class SyncSource:
         """Write documents, deletions, issues, counters and cursor in one transaction under the claim."""
         async with self._database.transaction() as tx:
             await self._hold(tx, attempt, source_id, progressed=True)
-            stats = state.stats + result.stats
-            stats += await self._documents.save(tx, source_id, result.drafts)
+            stats = result.stats + await self._documents.save(tx, source_id, result.drafts)
             await self._documents.touch(tx, source_id, result.touched)
             deleted = await self._documents.delete(tx, source_id, result.gone)
             stats += SyncStats(documents_deleted=deleted)
             await self._sources.record_issues(tx, source_id, result.issues, result.cleared)
-            state = replace(state, stats=stats)
+            state = replace(state, stats=state.stats + stats)
             await self._sources.save_sync_state(tx, state)
+        _count(stats)
         return state
 
     async def _hold(
@@ -190,6 +189,13 @@ class SyncSource:
                 await self._sources.save_sync_state(tx, state)
         except SerchaError as second:
             _log.warning("sync.note_failed", error=second.message)
+
+
+def _count(stats: SyncStats) -> None:
+    """Add what was committed to the process's metrics."""
+    for outcome, number in _counted(stats).items():
+        if number:
+            metrics.SYNC_ITEMS.labels(outcome).inc(number)
 
 
 def _counted(stats: SyncStats) -> dict[str, int]:

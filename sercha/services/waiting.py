@@ -13,9 +13,9 @@ class Waitable(Protocol):
     async def wait(self) -> None: ...
 
 
-async def until_any(timeout: float, *events: Waitable) -> None:
-    """Return when one of *events* happens, after at most *timeout* seconds."""
-    with trio.move_on_after(timeout):
+async def until_any(seconds: float, *events: Waitable) -> None:
+    """Return when one of *events* happens, after at most *seconds*."""
+    with trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
             for event in events:
                 nursery.start_soon(_wait_then_cancel, event, nursery.cancel_scope)

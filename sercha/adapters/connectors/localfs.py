@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import structlog
 import trio
@@ -35,12 +35,14 @@ from sercha.adapters.connectors.localfs_walk import (
     away,
 )
 from sercha.adapters.connectors.path_encoding import decode_path
-from sercha.errors import ItemFailed, Rejected, Transient
+from sercha.errors import ItemFailed
 from sercha.services.ports import Item, ItemPage
 
 PAGE_ITEMS = 200
 COUNT_PAGE_ITEMS = 2_000
 THREADS = 4
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -67,14 +69,16 @@ class Localfs:
         self._limiter = limiter or trio.CapacityLimiter(THREADS)
         self._roots_seen: dict[Place, Identity] = {}
 
-    def validate(self, config: dict[str, object]) -> dict[str, object]:
-        """Check the configuration against the disk and return its canonical form. Blocks for some system calls.
+    async def validate(self, config: dict[str, object]) -> dict[str, object]:
+        """Check the configuration against the disk and return its canonical form.
 
         Raises:
             Rejected: naming the field or the path; codes ``bad-field``, ``path-not-allowed``,
                 ``path-missing``, ``path-unreadable``.
         """
-        return canonical(LocalfsConfig.parse(config), self._allowed).as_dict()
+        parsed = LocalfsConfig.parse(config)
+        checked = await self._in_thread(partial(canonical, parsed, self._allowed))
+        return checked.as_dict()
 
     async def count(self, config: dict[str, object], *, limit: int) -> int | None:
         """Count the items by walking; None when there are more than *limit*.
@@ -84,7 +88,9 @@ class Localfs:
             Rejected: the configuration is wrong, or its paths are not allowed any more.
         """
         count = 0
-        async for page in _Pages(partial(self._start, config, None), COUNT_PAGE_ITEMS, self._limiter):
+        async for page in _Pages(
+            partial(self._start, config, None), COUNT_PAGE_ITEMS, self._limiter
+        ):
             count += len(page.items)
             if count > limit:
                 return None
@@ -109,9 +115,10 @@ class Localfs:
                 ``own-data``.
             Transient: the folder it was listed in is away, or this process is out of descriptors.
         """
-        return await trio.to_thread.run_sync(
-            self._read, item, limiter=self._limiter, abandon_on_cancel=True
-        )
+        return await self._in_thread(partial(self._read, item))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
 
     def _start(self, config: dict[str, object], cursor: str | None) -> Walk:
         parsed = LocalfsConfig.parse(config)
@@ -139,7 +146,9 @@ class Localfs:
         place = self._allowed.place(path)
         if place is None:
             raise ItemFailed(
-                "It is outside of the folders that may be read.", code="path-not-allowed", is_skip=True
+                "It is outside of the folders that may be read.",
+                code="path-not-allowed",
+                is_skip=True,
             )
         try:
             return read_place(place, self._allowed.own_data(), self._file_bytes_max)
@@ -206,7 +215,7 @@ def _read_cursor(cursor: str | None) -> str | None:
     except ValueError:
         value = None
     after = cast("dict[str, object]", value).get("after") if isinstance(value, dict) else None
-    if isinstance(after, str):
+    if isinstance(after, str) and after.isprintable():
         return after
     log.warning("localfs.cursor_ignored", cursor=cursor[:200])
     return None

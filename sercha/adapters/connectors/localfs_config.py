@@ -139,7 +139,9 @@ def canonical(config: LocalfsConfig, allowed: AllowedRoots) -> LocalfsConfig:
     merged = [
         path
         for path in real
-        if not any(path != other and is_within(os.fsencode(path), os.fsencode(other)) for other in real)
+        if not any(
+            path != other and is_within(os.fsencode(path), os.fsencode(other)) for other in real
+        )
     ]
     mounted = tuple(path for path in merged if path != "/" and os.path.ismount(path))
     return LocalfsConfig(tuple(merged), config.include_hidden, config.exclude, mounted)

@@ -68,9 +68,11 @@ def open_place(place: Place, *, own_data: Identity | None = None, folder: bool =
         )
     finally:
         os.close(parent)
-    if own_data is not None and Identity.of(os.fstat(descriptor)) == own_data:
+    try:
+        _require_not(own_data, descriptor)
+    except BaseException:
         os.close(descriptor)
-        raise WithinOwnData
+        raise
     return descriptor
 
 
@@ -82,8 +84,7 @@ def open_folder(base: bytes, names: Sequence[bytes], own_data: Identity | None) 
             below = os.open(name, _STEP | os.O_NOFOLLOW, dir_fd=descriptor)
             descriptor, done = below, descriptor
             os.close(done)
-            if own_data is not None and Identity.of(os.fstat(descriptor)) == own_data:
-                raise WithinOwnData
+            _require_not(own_data, descriptor)
     except BaseException:
         os.close(descriptor)
         raise
@@ -148,11 +149,6 @@ def read_failure(error: OSError) -> ItemFailed | Transient:
     return ItemFailed(f"It cannot be read ({error.strerror}).", code="unreadable")
 
 
-def is_shortage(error: OSError) -> bool:
-    """Whether *error* is about this process, not about the file."""
-    return error.errno in _OUR_SHORTAGE
-
-
 def too_large(size: int, bytes_max: int) -> str:
     """The reason that is recorded for a file over the limit."""
     return f"It has {size:,} bytes; files of more than {bytes_max:,} bytes are left out."
@@ -168,9 +164,7 @@ def _read_once(descriptor: int, bytes_max: int) -> tuple[bytes, bool]:
         size += len(piece)
         if size > bytes_max:
             after = os.fstat(descriptor).st_size
-            raise ItemFailed(
-                too_large(max(after, size), bytes_max), code="too-large", is_skip=True
-            )
+            raise ItemFailed(too_large(max(after, size), bytes_max), code="too-large", is_skip=True)
     after = os.fstat(descriptor)
     is_stable = (before.st_mtime_ns, before.st_ctime_ns, before.st_size) == (
         after.st_mtime_ns,
@@ -178,6 +172,11 @@ def _read_once(descriptor: int, bytes_max: int) -> tuple[bytes, bool]:
         size,
     )
     return b"".join(pieces), is_stable
+
+
+def _require_not(own_data: Identity | None, descriptor: int) -> None:
+    if own_data is not None and Identity.of(os.fstat(descriptor)) == own_data:
+        raise WithinOwnData
 
 
 def _require_regular(status: os.stat_result) -> None:

@@ -7,11 +7,11 @@ id without a look at the folders before it.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,7 +20,6 @@ from sercha.adapters.connectors.localfs_open import (
     Identity,
     Place,
     WithinOwnData,
-    is_shortage,
     open_place,
     read_failure,
     status_of,
@@ -150,9 +149,8 @@ class Walk:
         else:
             through = None
         self._require_roots()
-        page = ItemPage(
-            tuple(items), self._after, through, through, tuple(issues), tuple(unknown)
-        )
+        cursor = None if through is None else json.dumps({"after": through})
+        page = ItemPage(tuple(items), self._after, through, cursor, tuple(issues), tuple(unknown))
         self._after = through
         return page
 
@@ -327,8 +325,8 @@ def _is_made_by_tools(descriptor: int, names: set[bytes]) -> bool:
         return False
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with closing_descriptor(os.open(CACHE_TAG, flags, dir_fd=descriptor)) as tag:
-            return os.read(tag, len(CACHE_TAG_SIGNATURE)) == CACHE_TAG_SIGNATURE
+        with open(os.open(CACHE_TAG, flags, dir_fd=descriptor), "rb") as tag:
+            return tag.read(len(CACHE_TAG_SIGNATURE)) == CACHE_TAG_SIGNATURE
     except OSError:
         return False
 

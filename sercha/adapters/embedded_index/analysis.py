@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -77,7 +78,7 @@ class AnalysedText:
     """Normal text for the view of words."""
     parts_text: str
     """The same with acronyms set apart, for the view of parts."""
-    counts: dict[str, int]
+    counts: Counter[str]
     """How often each word occurs."""
     length: int
     """Words in all."""
@@ -136,7 +137,7 @@ def _tokens(chain: tantivy.TextAnalyzer, text: str) -> list[Token]:
 
 def analyse(text: str) -> AnalysedText:
     """Analyse a text for the index; slow for long ones, so only off the loop."""
-    analysed = AnalysedText("", "", {}, 0, set())
+    analysed = AnalysedText("", "", Counter(), 0, set())
     word_texts: list[str] = []
     part_texts: list[str] = []
     found: set[str] = set()
@@ -144,15 +145,24 @@ def analyse(text: str) -> AnalysedText:
         normal_piece = normal(piece)
         word_texts.append(normal_piece)
         part_texts.append(set_apart(normal_piece))
-        for token in _WORDS.analyze(normal_piece):
-            analysed.counts[token] = analysed.counts.get(token, 0) + 1
-            analysed.length += 1
-        found |= _ascii_words(piece)
+        tokens = _word_texts(normal_piece)
+        analysed.length += len(tokens)
+        analysed.counts.update(tokens)
+        if not piece.isascii():
+            found |= _ascii_words(piece)
         found |= {match.lower() for match in _ACRONYM.findall(normal_piece)}
     analysed.words_text = "".join(word_texts)
     analysed.parts_text = "".join(part_texts)
     analysed.fragments = found - analysed.counts.keys()
     return analysed
+
+
+def _word_texts(text: str) -> list[str]:
+    """The view of words without places; ASCII, which is most text, does without the analyser."""
+    if not text.isascii():
+        return _WORDS.analyze(text)
+    found = _ASCII_WORD.findall(text.lower())
+    return [word for word in found if len(word) <= TOKEN_BYTES_MAX]
 
 
 def _ascii_words(text: str) -> set[str]:

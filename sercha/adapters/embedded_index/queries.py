@@ -103,12 +103,18 @@ class QueryBuilder:
     ) -> None:
         self._schema = schema
         self._plans = plans
-        live = count(self._term("kind", KIND_DOCUMENT))
-        idfs = {
-            plan: self._idf(live, count(self._matches(plan, _UNWEIGHTED)))
+        scoring = [
+            plan
             for plan in plans
             if plan.occurrence is not Occurrence.EXCLUDED and not plan.is_empty
-        }
+        ]
+        if len(scoring) == 1:  # rarity only tells terms apart
+            idfs = {scoring[0]: 1.0}
+        else:
+            live = count(self._term("kind", KIND_DOCUMENT))
+            idfs = {
+                plan: self._idf(live, count(self._matches(plan, _UNWEIGHTED))) for plan in scoring
+            }
         bound = sum(idfs.values()) * _FACTOR_SUM or 1.0
         room = SCORE_SUM_MAX - len(idfs) * (PHRASE_WORDS_COUNTED_MAX + 8)  # what rounding may add
         self.scale = min(float(SCALE_MAX), float(int(room / bound)))

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import signal
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -107,6 +107,7 @@ def _new_home(folder: Path, account: Account, shelter: Path) -> Path:
     home = shelter / "clusters" / secrets.token_hex(8)
     try:
         make_public(home.parent)
+        _tell_abandoned(home.parent)
         home.mkdir(mode=MODE)
         write_private(home / "data_dir", f"{folder}\n")  # for whoever wonders whose this is
         account.give(home)
@@ -118,6 +119,14 @@ def _new_home(folder: Path, account: Account, shelter: Path) -> Path:
         ) from error
     log.info("cluster.placed", home=str(home), data_dir=str(folder), user=account.name)
     return home
+
+
+def _tell_abandoned(clusters: Path) -> None:
+    """Name the clusters whose data folder is gone; whether they may go, too, is for people to say."""
+    for note in clusters.glob("*/data_dir"):
+        folder = read_small(note).removesuffix("\n")
+        if folder and not Path(folder).exists():
+            log.warning("cluster.abandoned", home=str(note.parent), data_dir=folder)
 
 
 def _check_major(cluster: Path) -> None:
@@ -167,9 +176,9 @@ async def make_cluster(site: Site, password: str) -> None:
     It is built under another name and renamed when it is complete and on disk. Raises
     `Unavailable` (`postgres-start`) with the words of initdb.
     """
+    await trio.to_thread.run_sync(_remove_drafts, site)
     if site.data.exists():
         return
-    await trio.to_thread.run_sync(_remove_drafts, site)
     draft = site.home / f"{DRAFT}{secrets.token_hex(4)}"
     secret = draft.with_suffix(".password")
     try:
@@ -217,10 +226,11 @@ def _initdb(site: Site, draft: Path, secret: Path) -> list[str]:
 
 
 async def _terminate(process: trio.Process) -> None:
-    """End initdb, which removes what it has made when it is asked nicely."""
-    process.terminate()
-    await trio.sleep(TERMINATE_SECONDS)
-    process.send_signal(signal.SIGKILL)
+    """End initdb and its children, which form a session of their own."""
+    for step in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, step)
+        await trio.sleep(TERMINATE_SECONDS)
 
 
 def _remove_drafts(site: Site) -> None:

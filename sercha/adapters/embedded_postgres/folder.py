@@ -13,11 +13,11 @@ import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
 from sercha.errors import Conflict, Rejected, SettingsError
+from sercha.version import __version__
 
 FORMAT = 1
 POSTGRES_MAJOR = 18
@@ -51,7 +51,7 @@ def data_folder(path: Path) -> Generator[DataFolder]:
         hold(lock, place)
         _check_format(place)  # before anything is written
         place.chmod(MODE)
-        _like_folder(lock, place)
+        like_folder(lock, place)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         _write_version(place)
@@ -61,7 +61,10 @@ def data_folder(path: Path) -> Generator[DataFolder]:
 
 
 def _make(path: Path) -> Path:
+    """Return the folder, made if it was missing; the first look at its format changes nothing."""
     place = Path(os.path.realpath(path))
+    if not set("\n\r").isdisjoint(os.fspath(place)):
+        raise ValueError("its path has a line break, which PostgreSQL does not take")
     if place.exists() and not place.is_dir():
         raise NotADirectoryError(0, "it is not a folder")
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +97,7 @@ def _holder(lock: int) -> str:
     return f" (pid {pid})" if pid.isdecimal() else ""
 
 
-def _like_folder(descriptor: int, folder: Path) -> None:
+def like_folder(descriptor: int, folder: Path) -> None:
     """Give what root makes in somebody's folder to that somebody, who may come back without root."""
     if os.geteuid() == 0:
         found = folder.stat()
@@ -120,7 +123,7 @@ def _check_format(place: Path) -> None:
         return
     raise Rejected(
         f"the data folder {place} was written by {_author(found)}, which this Sercha "
-        f"{sercha_version()} (format {FORMAT}, PostgreSQL {POSTGRES_MAJOR}) does not read; nothing "
+        f"{__version__} (format {FORMAT}, PostgreSQL {POSTGRES_MAJOR}) does not read; nothing "
         "was changed: start the version that wrote it, or choose another folder with --data-dir "
         "and index again",
         code="data-dir-version",
@@ -143,17 +146,9 @@ def _author(found: dict[str, Any]) -> str:
 
 
 def _write_version(place: Path) -> None:
-    content = {"format": FORMAT, "sercha": sercha_version(), "postgres": POSTGRES_MAJOR}
+    content = {"format": FORMAT, "sercha": __version__, "postgres": POSTGRES_MAJOR}
     if _parse(read_small(place / "VERSION")) != content:
         write_private(place / "VERSION", json.dumps(content) + "\n")
-
-
-def sercha_version() -> str:
-    """Return the version of Sercha that is installed."""
-    try:
-        return version("sercha")
-    except PackageNotFoundError:
-        return "from source"
 
 
 def read_small(path: Path) -> str:
@@ -174,7 +169,7 @@ def write_private(path: Path, text: str) -> None:
     with open(
         os.open(draft, flags, 0o600), "w", encoding="utf-8", errors="surrogateescape"
     ) as file:
-        _like_folder(file.fileno(), path.parent)
+        like_folder(file.fileno(), path.parent)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -6,6 +6,8 @@ import os
 from io import FileIO
 from pathlib import Path
 
+from sercha.adapters.embedded_postgres.folder import like_folder
+
 LOG_BYTES_MAX = 10_000_000
 QUOTE_BYTES_MAX = 2_000
 
@@ -24,6 +26,7 @@ def open_log(path: Path) -> tuple[FileIO, int]:
     """Open the log to append; return it with its size so far."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     file = FileIO(os.open(path, flags, 0o600), "ab")
+    like_folder(file.fileno(), path.parent)
     return file, os.fstat(file.fileno()).st_size
 
 

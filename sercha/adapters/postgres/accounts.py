@@ -8,7 +8,6 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 
-from sercha.adapters.postgres.errors import translate_errors
 from sercha.adapters.postgres.pool import ConnectionPool
 from sercha.adapters.postgres.transaction import connection_of
 from sercha.domain.account import Role, TeamSettings, User
@@ -107,7 +106,9 @@ class PostgresAccountStore:
 
     async def users(self) -> list[User]:
         """Return all users by email."""
-        return [_user(row) for row in await self._run(f"SELECT {_USER} FROM account ORDER BY email")]
+        return [
+            _user(row) for row in await self._run(f"SELECT {_USER} FROM account ORDER BY email")
+        ]
 
     async def credentials(self, email: str) -> tuple[User, str] | None:
         """Return the user with the password's hash, active or not."""
@@ -184,15 +185,13 @@ class PostgresAccountStore:
         )
 
     async def _run(self, statement: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
-        with translate_errors():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(statement, parameters)
-                return await cursor.fetchall()
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall()
 
     async def _execute(self, statement: Any, parameters: Any) -> None:
-        with translate_errors():
-            async with self._pool.connection() as connection:
-                await connection.execute(statement, parameters)
+        async with self._pool.connection() as connection:
+            await connection.execute(statement, parameters)
 
 
 def _of_account() -> str:

@@ -17,11 +17,13 @@ _TRY_AGAIN = (
     pg.SerializationFailure,
     pg.DeadlockDetected,
     pg.LockNotAvailable,
+    pg.ObjectInUse,
     pg.QueryCanceled,
     pg.IdleInTransactionSessionTimeout,
     pg.TransactionTimeout,
 )
-_AWAY = (psycopg.OperationalError, pg.ReadOnlySqlTransaction)
+_AWAY = ("08", "53", "57", "58", "25006")
+"""Beginnings of SQLSTATEs: connection, resources, operator, system, a server that only reads."""
 
 
 @contextmanager
@@ -39,12 +41,21 @@ def translate_errors() -> Generator[None]:
         yield
     except _TRY_AGAIN as error:
         raise Transient(f"PostgreSQL gave up an attempt: {_sentence(error)}") from error
-    except _AWAY as error:
+    except psycopg.Error as error:
+        if not _is_away(error):
+            raise
         raise Unavailable(
             f"PostgreSQL is not available: {_sentence(error)}",
             code="database-unavailable",
             retry_after=RETRY_AFTER,
         ) from error
+
+
+def _is_away(error: psycopg.Error) -> bool:
+    # Some OperationalErrors are about the statement (a value too large for an index, say): not retryable.
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)  # libpq's own, about the connection
+    return error.sqlstate.startswith(_AWAY)
 
 
 def _sentence(error: psycopg.Error) -> str:

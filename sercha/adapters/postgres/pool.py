@@ -20,8 +20,8 @@ import trio
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from lockd.postgres import TrioConnection
-from sercha.adapters.postgres.errors import translate_errors
+from lockd.postgres import TrioConnection, TrioTransaction
+from sercha.adapters.postgres.errors import RETRY_AFTER, translate_errors
 from sercha.errors import SettingsError, Unavailable
 
 Connection = TrioConnection[tuple[Any, ...]]
@@ -137,13 +137,29 @@ class ConnectionPool:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[PostgresTransaction]:
-        """Open a transaction: commit on a normal end, roll back on any error and on cancellation."""
-        async with self.connection() as connection, connection.transaction():
-            transaction = PostgresTransaction(connection)
+        """Open a transaction: commit on a normal end, roll back on any error and on cancellation.
+
+        Raises:
+            Unavailable: as for `connection`; with the code ``commit-unknown`` when the connection was lost
+                while COMMIT was on its way, so that nobody can say whether it took place.
+        """
+        async with self.connection() as connection:
+            block: TrioTransaction | None = None
             try:
-                yield transaction
-            finally:
-                transaction.leave()
+                async with connection.transaction() as block:
+                    transaction = PostgresTransaction(connection)
+                    try:
+                        yield transaction
+                    finally:
+                        transaction.leave()
+            except psycopg.OperationalError as error:
+                if connection.closed and block and block.status is block.Status.COMMITTED:
+                    raise Unavailable(
+                        "PostgreSQL went away before it answered COMMIT: it may have taken place",
+                        code="commit-unknown",
+                        retry_after=RETRY_AFTER,
+                    ) from error
+                raise
 
     @asynccontextmanager
     async def dedicated(self, name: str) -> AsyncGenerator[Connection]:

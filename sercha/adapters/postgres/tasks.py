@@ -7,7 +7,7 @@ is frozen at the start of a transaction, which may lie before a wait for a lock.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import trio
@@ -186,7 +186,7 @@ class PostgresTaskQueue:
             counts[TaskState(state)] = count
         return counts
 
-    async def _run(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    async def _run(self, statement: LiteralString, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         try:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(statement, parameters)

@@ -26,7 +26,9 @@ class JwtTokens:
         # The secret is only ever used for this purpose and at the length that the algorithm wants.
         self._key = hashlib.sha256(b"sercha access token\0" + secret.encode()).digest()
 
-    def issue(self, user: User, session_id: UUID, *, issued_at: datetime, expires_at: datetime) -> str:
+    def issue(
+        self, user: User, session_id: UUID, *, issued_at: datetime, expires_at: datetime
+    ) -> str:
         """Return a token for *user*'s session."""
         claims: dict[str, object] = {
             "iss": ISSUER,

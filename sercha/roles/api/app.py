@@ -1,0 +1,50 @@
+"""Makes the application: blueprints, errors as JSON, and the edge around them."""
+
+from __future__ import annotations
+
+from quart_trio import QuartTrio
+
+from sercha.roles.api import (
+    admin,
+    auth,
+    documents,
+    health,
+    problems,
+    search,
+    settings,
+    setup,
+    sources,
+    sync,
+    tasks,
+    users,
+)
+from sercha.roles.api.context import ApiServices, ApiState, bind_state
+from sercha.roles.api.edge import Edge
+from sercha.roles.api.openapi import add_document
+from sercha.roles.api.traffic import Traffic
+
+PREFIX = "/api/v1"
+
+
+def create_app(services: ApiServices, *, traffic: Traffic | None = None) -> QuartTrio:
+    """Return the application on *services*: an ASGI application for Trio, to be served by anybody.
+
+    *traffic* tells it when to refuse new requests and counts those under way.
+    """
+    traffic = traffic or Traffic()
+    app = QuartTrio("sercha.roles.api", static_folder=None, template_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = services.options.body_bytes_max
+    # The edge limits the whole request.
+    app.config["BODY_TIMEOUT"] = None
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.url_map.merge_slashes = False
+    bind_state(app, ApiState(services, traffic))
+    problems.register(app)
+    app.register_blueprint(health.blueprint, name="root")
+    app.register_blueprint(health.blueprint, name="versioned", url_prefix=PREFIX)
+    app.register_blueprint(health.metrics_blueprint)
+    for room in (admin, auth, documents, search, settings, setup, sources, sync, tasks, users):
+        app.register_blueprint(room.blueprint, url_prefix=PREFIX)
+    add_document(app, version=services.version)
+    app.asgi_app = Edge(app.asgi_app, traffic, services.options)
+    return app

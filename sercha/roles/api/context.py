@@ -1,0 +1,69 @@
+"""What the API's handlers work with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from quart import current_app
+from quart_trio import QuartTrio
+
+from sercha.roles.api.traffic import Traffic
+from sercha.services.accounts import Accounts
+from sercha.services.documents import Documents
+from sercha.services.index_care import IndexCare
+from sercha.services.ports import NodeStore, TaskQueue
+from sercha.services.search import Search
+from sercha.services.sources import Sources
+from sercha.telemetry.health import Health
+
+_KEY = "sercha"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """Bounds and settings of the API."""
+
+    body_bytes_max: int = 1024 * 1024
+    request_time: float = 30.0
+    """Seconds that one request may take from its first byte to the last byte of its answer."""
+    cors_allowed_origins: tuple[str, ...] = ()
+    """Origins like ``https://search.example.org``; ``*`` allows all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServices:
+    """The services behind the API; made by the wiring, closed by nobody here."""
+
+    accounts: Accounts
+    sources: Sources
+    documents: Documents
+    search: Search
+    index: IndexCare
+    queue: TaskQueue
+    nodes: NodeStore
+    health: Health
+    version: str
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+    """The metrics page with its content type."""
+    options: ApiOptions = field(default_factory=ApiOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiState:
+    """What one application is bound to."""
+
+    services: ApiServices
+    traffic: Traffic
+
+
+def bind_state(app: QuartTrio, state: ApiState) -> None:
+    """Bind *app* to its services."""
+    app.extensions[_KEY] = state
+
+
+def current_state() -> ApiState:
+    """Return what the application of the running request is bound to."""
+    state = current_app.extensions[_KEY]
+    assert isinstance(state, ApiState)
+    return state

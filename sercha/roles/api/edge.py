@@ -1,0 +1,218 @@
+"""Around every request: its id, the drain, the time limit, headers, the log line and the counters.
+
+Plain ASGI rather than the framework's hooks: it costs less, and it also sees what the framework does not.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import trio
+
+from sercha.roles.api import metrics
+from sercha.roles.api.context import ApiOptions
+from sercha.roles.api.problems import INTERNAL, JSON, problem_body
+from sercha.roles.api.traffic import Traffic
+
+Scope = Any
+Message = Any
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+
+_ALWAYS_ANSWERED = frozenset(
+    prefix + path
+    for prefix in ("", "/api/v1")
+    for path in ("/health", "/ready", "/version", "/metrics")
+)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_SECURITY: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+]
+_CORS_ALLOWED: Headers = [
+    (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),
+    (
+        b"access-control-allow-headers",
+        b"Authorization, Content-Type, Idempotency-Key, X-Request-Id, X-Setup-Token",
+    ),
+    (b"access-control-max-age", b"600"),
+]
+_CORS_EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Request-Id")
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Note:
+    """What the application tells the edge about the running request."""
+
+    limit: trio.CancelScope
+    """Limits the request's time."""
+    route: str = "none"
+    """The pattern of the route that answers."""
+
+
+_note: ContextVar[Note] = ContextVar("sercha.request_note")
+
+
+def current_note() -> Note:
+    """Return the note of the running request."""
+    return _note.get()
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request and what was answered so far."""
+
+    scope: Scope
+    send: Send
+    request_id: bytes
+    cors: Headers
+    headers: dict[bytes, bytes]
+    note: Note
+    status: int = 0
+    is_ended: bool = False
+    started_at: float = field(default_factory=trio.current_time)
+
+    async def relay(self, message: Message) -> None:
+        """Pass a message of the answer on, with our headers."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            given: Headers = list(message.get("headers", ()))
+            message = {**message, "headers": given + self._added({name for name, _ in given})}
+        elif message["type"] == "http.response.body":
+            self.is_ended = not message.get("more_body", False)
+        await self.send(message)
+
+    def _added(self, given: set[bytes]) -> Headers:
+        ours: Headers = [(b"x-request-id", self.request_id), *_SECURITY, *self.cors]
+        return [header for header in ours if header[0] not in given]
+
+    async def answer(
+        self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> None:
+        """Answer in place of the application, unless it has begun to."""
+        if self.status:
+            return
+        if self.scope["method"] == "HEAD":
+            body = b""
+        head = [(b"content-length", b"%d" % len(body)), *headers]
+        await self.relay({"type": "http.response.start", "status": status, "headers": head})
+        await self.relay({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def refuse(
+        self, status: int, code: str, message: str, *headers: tuple[bytes, bytes]
+    ) -> None:
+        """Answer with a problem, unless the application has begun to answer."""
+        kind = (b"content-type", JSON.encode())
+        await self.answer(status, problem_body(code, message), [kind, *headers])
+
+
+class Edge:
+    """An ASGI application around another."""
+
+    def __init__(self, app: Application, traffic: Traffic, options: ApiOptions) -> None:
+        self._app = app
+        self._traffic = traffic
+        self._options = options
+        self._origins = frozenset(origin.encode() for origin in options.cors_allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; the time limit and a client that goes away cancel what is under way."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = self._exchange(scope, send)
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id.decode()):
+            try:
+                await self._serve(exchange, receive)
+            finally:
+                _finish(exchange)
+
+    async def _serve(self, exchange: _Exchange, receive: Receive) -> None:
+        if self._traffic.is_draining and exchange.scope["path"] not in _ALWAYS_ANSWERED:
+            await self._refuse_draining(exchange)
+        elif _is_preflight(exchange):
+            await exchange.answer(204, b"", _CORS_ALLOWED if exchange.cors[1:] else ())
+        else:
+            with self._traffic.request():
+                await self._serve_bounded(exchange, receive)
+
+    async def _serve_bounded(self, exchange: _Exchange, receive: Receive) -> None:
+        limit = exchange.note.limit
+        limit.deadline = trio.current_time() + self._options.request_time
+        with limit:
+            try:
+                await self._app(exchange.scope, receive, exchange.relay)
+            except Exception:  # noqa: BLE001  the last place that can still answer
+                _log.exception("request.failed")
+                await exchange.refuse(500, "internal", INTERNAL)
+        if limit.cancelled_caught:
+            _log.warning("request.timed_out", route=exchange.note.route)
+            await exchange.refuse(
+                503,
+                "request-timeout",
+                "this took too long and was given up",
+                (b"retry-after", b"1"),
+            )
+
+    async def _refuse_draining(self, exchange: _Exchange) -> None:
+        headers: Headers = [(b"retry-after", b"1")]
+        if exchange.scope.get("http_version", "1.1").startswith("1"):
+            headers.append((b"connection", b"close"))
+        await exchange.refuse(503, "draining", "this process is stopping: ask again", *headers)
+
+    def _exchange(self, scope: Scope, send: Send) -> _Exchange:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
+        note = Note(trio.CancelScope())
+        _note.set(note)
+        return _Exchange(scope, send, request_id, self._cors(headers.get(b"origin")), headers, note)
+
+    def _cors(self, origin: bytes | None) -> Headers:
+        if not self._origins:
+            return []
+        if b"*" in self._origins:
+            return [(b"vary", b"Origin"), (b"access-control-allow-origin", b"*"), _CORS_EXPOSED]
+        if origin is None or origin not in self._origins:
+            return [(b"vary", b"Origin")]
+        return [(b"vary", b"Origin"), (b"access-control-allow-origin", origin), _CORS_EXPOSED]
+
+
+def _is_preflight(exchange: _Exchange) -> bool:
+    is_asked = (
+        b"origin" in exchange.headers and b"access-control-request-method" in exchange.headers
+    )
+    return exchange.scope["method"] == "OPTIONS" and is_asked
+
+
+def _finish(exchange: _Exchange) -> None:
+    """Log and count; without an answer the client went away, or was cut off (499, as nginx has it)."""
+    scope = exchange.scope
+    status = exchange.status if exchange.is_ended else 499
+    seconds = trio.current_time() - exchange.started_at
+    route = exchange.note.route
+    metrics.record(scope["method"], route, status, seconds)
+    _log.info(
+        "request.finished",
+        method=scope["method"],
+        route=route,
+        status=status,
+        duration=round(seconds, 6),
+        client=(scope.get("client") or ("",))[0],
+    )

@@ -1,0 +1,50 @@
+"""Requests under way, and whether new ones are still taken."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import trio
+
+
+class Traffic:
+    """Counts the requests of one application and knows whether it drains."""
+
+    def __init__(self, drain: trio.Event | None = None) -> None:
+        self._drain = drain or trio.Event()
+        self._under_way = 0
+        self._idle = trio.Event()
+        self._idle.set()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are to be refused."""
+        return self._drain.is_set()
+
+    @property
+    def under_way(self) -> int:
+        """Requests taken and not yet answered."""
+        return self._under_way
+
+    @contextmanager
+    def request(self) -> Generator[None]:
+        """Count one request for as long as the block runs."""
+        if self._under_way == 0:
+            self._idle = trio.Event()
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._idle.set()
+
+    async def wait_drain(self) -> None:
+        """Wait until the drain begins."""
+        await self._drain.wait()
+
+    async def wait_idle(self) -> None:
+        """Wait until no request is under way."""
+        while self._under_way:
+            await self._idle.wait()

@@ -1,0 +1,149 @@
+"""One process: its roles in one nursery, started in order, drained in reverse.
+
+::
+
+    open_process                    pool, notices, stores          closed last
+      └─ api: its index copy
+           └─ background nursery    follower                       cancelled after the roles
+                └─ role nursery     api, worker                    each drains by itself
+
+Setting *drain* stops new work everywhere: the API answers new requests 503 and finishes the others, the worker
+claims nothing and finishes or gives back. When all roles have ended, what they stood on is closed. A role that
+fails takes the process down; what other servers do (PostgreSQL away) is not a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from sercha import wiring
+from sercha.errors import Transient
+from sercha.roles.api.context import ApiServices
+from sercha.roles.api.serve import run_api
+from sercha.services.backoff import Backoff
+from sercha.services.follow import Follower
+from sercha.settings import Settings
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What `started()` tells: the process is usable."""
+
+    urls: tuple[str, ...]
+    """Where the API answers; empty without it."""
+    process: wiring.Process
+    follower: Follower | None
+
+
+async def run_roles(
+    settings: Settings,
+    *,
+    drain: trio.Event | None = None,
+    remembered_roots: tuple[Path, ...] = (),
+    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the roles that ``settings.role`` names until *drain* is set, in anybody's nursery.
+
+    ``started()`` when every role is usable: the API listens and its index has caught up, the worker claims.
+    Cancelled, running tasks are given back and connections closed within seconds.
+
+    Raises:
+        SettingsError: a setting is missing.
+        Conflict: the port is in use, or the schema is not this version's.
+    """
+    drain = drain or trio.Event()
+    async with wiring.open_process(settings, remembered_roots=remembered_roots) as process:
+        process.health.draining = drain
+        async with AsyncExitStack() as stack:
+            follower: Follower | None = None
+            services: ApiServices | None = None
+            if settings.role.runs_api:
+                index, follower = await stack.enter_async_context(wiring.open_search(process))
+                services = wiring.make_api_services(process, index, follower)
+            async with _background() as background:
+                await _run(process, services, follower, background, drain, task_status)
+
+
+async def _run(
+    process: wiring.Process,
+    services: ApiServices | None,
+    follower: Follower | None,
+    background: trio.Nursery,
+    drain: trio.Event,
+    task_status: trio.TaskStatus[Running],
+) -> None:
+    settings = process.settings
+    urls: list[str] = []
+    async with trio.open_nursery() as roles:
+        if services is not None:
+            # First of all: while the rest waits for PostgreSQL, /health and /ready say so.
+            urls = await roles.start(
+                partial(
+                    run_api,
+                    services,
+                    host=settings.host,
+                    port=settings.port or 0,
+                    drain=drain,
+                    grace=settings.shutdown_grace,
+                )
+            )
+        await _wait_for_schema(process, drain)
+        if follower is not None:
+            await _start_unless_drained(background, follower.run, drain)
+        if settings.role.runs_worker and not drain.is_set():
+            worker = wiring.make_worker(process)
+            await roles.start(partial(worker.run, drain=drain))
+        if not drain.is_set():
+            _log.info("process.ready", role=settings.role, urls=urls)
+            task_status.started(Running(tuple(urls), process, follower))
+        await drain.wait()
+        _log.info("process.draining", grace=settings.shutdown_grace)
+
+
+async def _wait_for_schema(process: wiring.Process, drain: trio.Event) -> None:
+    """Wait until PostgreSQL answers with the right schema, or *drain* is set."""
+    backoff = Backoff(base=0.2, cap=5.0)
+    while not drain.is_set():
+        try:
+            await process.check_schema()
+        except Transient as error:
+            delay = backoff.next()
+            _log.warning("postgres.waited_for", error=error.message, retry_in=round(delay, 1))
+            with trio.move_on_after(delay):
+                await drain.wait()
+        else:
+            return
+
+
+async def _start_unless_drained(
+    nursery: trio.Nursery, run: Callable[..., Awaitable[None]], drain: trio.Event
+) -> None:
+    """Start a task and wait until it is usable, or until *drain* is set; then it is not started."""
+    if drain.is_set():
+        return
+    async with trio.open_nursery() as waiting:
+
+        async def start() -> None:
+            await nursery.start(run)
+            waiting.cancel_scope.cancel()
+
+        waiting.start_soon(start)
+        await drain.wait()
+        waiting.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _background() -> AsyncGenerator[trio.Nursery]:
+    """A nursery that is cancelled when its block has ended."""
+    async with trio.open_nursery() as nursery:
+        yield nursery
+        nursery.cancel_scope.cancel("the roles have ended")

@@ -1,0 +1,61 @@
+"""All metrics of a process except those of HTTP, which stand beside the API.
+
+Base units, few labels: never a path, a query, an id or a name that users choose. ``docs/reference/metrics.md``
+lists each one and a test holds it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from sercha.version import __version__
+
+BUILD_INFO = Gauge("sercha_build_info", "Always 1; the version is a label.", ["version"])
+BUILD_INFO.labels(version=__version__).set(1)
+
+TASKS = Gauge("sercha_tasks", "Tasks in the ledger by state, as of the last count.", ["state"])
+ATTEMPTS = Counter(
+    "sercha_attempts_total",
+    "Attempts of tasks that ended in this process, by how they ended.",
+    ["kind", "outcome"],
+)
+ATTEMPT_DURATION = Histogram(
+    "sercha_attempt_duration_seconds",
+    "How long attempts took in this process.",
+    ["kind"],
+    buckets=(0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600),
+)
+SLOTS = Gauge("sercha_slots", "Slots of this worker: busy and free.", ["state"])
+
+SYNC_ITEMS = Counter(
+    "sercha_sync_items_total",
+    "Items of sources that syncs of this process dealt with, by what came of them.",
+    ["outcome"],
+)
+
+SEARCH_DURATION = Histogram(
+    "sercha_search_duration_seconds",
+    "How long this process took to answer a search, texts and snippets included.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+INDEX_DOCUMENTS = Gauge("sercha_index_documents", "Documents in this process's copy of the index.")
+INDEX_LAG = Gauge(
+    "sercha_index_lag_seconds",
+    "Time since this process's copy of the index last had everything that was committed.",
+)
+
+DB_CONNECTIONS = Gauge(
+    "sercha_db_connections", "Connections of this process to PostgreSQL by state.", ["state"]
+)
+DB_RETRIES = Counter(
+    "sercha_db_retries_total",
+    "Transactions that were run again after a passing error of PostgreSQL.",
+)
+
+
+def set_states(gauge: Gauge, values: Mapping[str, float]) -> None:
+    """Set a gauge with the one label ``state`` for all its states at once."""
+    for state, value in values.items():
+        gauge.labels(state=state).set(value)

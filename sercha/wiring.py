@@ -1,0 +1,266 @@
+"""Settings to adapters to services: the only place that knows them all.
+
+Each function is an async context manager that opens one part and closes it at the end, so the order of blocks
+is the order of dependence, and leaving them in reverse is the order of shutdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import trio
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from sercha.adapters.clock import SystemClock
+from sercha.adapters.connectors.localfs import Localfs
+from sercha.adapters.embedded_index.index import EmbeddedIndex, open_embedded_index
+from sercha.adapters.parsing.text import PlainTextExtractor
+from sercha.adapters.postgres.accounts import PostgresAccountStore
+from sercha.adapters.postgres.changes import PostgresChangeFeed
+from sercha.adapters.postgres.documents import PostgresDocumentStore
+from sercha.adapters.postgres.migrate import schema_state
+from sercha.adapters.postgres.nodes import PostgresNodeStore
+from sercha.adapters.postgres.notices import PostgresNotices, open_notices
+from sercha.adapters.postgres.pool import ConnectionPool, open_pool
+from sercha.adapters.postgres.sources import PostgresSourceStore
+from sercha.adapters.postgres.tasks import PostgresTaskQueue
+from sercha.adapters.security.passwords import Argon2Passwords
+from sercha.adapters.security.tokens import JwtTokens
+from sercha.domain.source import ProviderType
+from sercha.domain.task import TaskKind
+from sercha.errors import Conflict, SettingsError, Unavailable
+from sercha.roles import worker
+from sercha.roles.api.context import ApiOptions, ApiServices
+from sercha.services import follow
+from sercha.services.accounts import Accounts
+from sercha.services.documents import Documents
+from sercha.services.follow import Follower
+from sercha.services.index_care import IndexCare
+from sercha.services.ports import Connector
+from sercha.services.search import Search
+from sercha.services.sources import Sources
+from sercha.services.sync import SyncSource
+from sercha.settings import Settings
+from sercha.telemetry import metrics
+from sercha.telemetry.health import ComponentHealth, Health
+from sercha.version import __version__
+
+CONNECTIONS_MIN = 3
+"""One listens; a page being committed and a request must not wait for each other."""
+
+
+@dataclass
+class Process:
+    """What every role of one process shares."""
+
+    settings: Settings
+    pool: ConnectionPool
+    notices: PostgresNotices
+    queue: PostgresTaskQueue
+    feed: PostgresChangeFeed
+    documents: PostgresDocumentStore
+    sources: PostgresSourceStore
+    accounts: PostgresAccountStore
+    nodes: PostgresNodeStore
+    connectors: Mapping[ProviderType, Connector]
+    health: Health
+    clock: SystemClock = field(default_factory=SystemClock)
+
+    async def check_schema(self) -> None:
+        """Make sure that the schema is the one of this version.
+
+        Raises:
+            Conflict: ``schema-pending``, ``schema-newer`` or ``schema-changed``.
+            Unavailable: PostgreSQL is away.
+        """
+        pending = (await schema_state(self.pool)).pending
+        if pending:
+            raise Conflict(
+                f"the database lacks {len(pending)} migration(s), first {pending[0]}: run `sercha migrate`",
+                code="schema-pending",
+            )
+
+
+@asynccontextmanager
+async def open_process(
+    settings: Settings, *, remembered_roots: tuple[Path, ...] = ()
+) -> AsyncGenerator[Process]:
+    """Open what all roles share; PostgreSQL need not be there yet."""
+    if settings.database_url is None:
+        raise SettingsError("DATABASE_URL: is required")
+    if settings.db_max_open_conns < CONNECTIONS_MIN:
+        raise SettingsError(
+            f"DB_MAX_OPEN_CONNS: {settings.db_max_open_conns} is not allowed; allowed: "
+            f"{CONNECTIONS_MIN} or more (one connection listens)"
+        )
+    roots = (*settings.localfs_allowed_roots, *remembered_roots)
+    async with (
+        open_pool(
+            settings.database_url,
+            max_open=settings.db_max_open_conns,
+            max_idle=settings.db_max_idle_conns,
+            lifetime=settings.db_conn_max_lifetime,
+            application_name=f"sercha {settings.role}",
+        ) as pool,
+        open_notices(pool, [worker.CHANNEL, follow.CHANNEL]) as notices,
+    ):
+        process = Process(
+            settings=settings,
+            pool=pool,
+            notices=notices,
+            queue=PostgresTaskQueue(pool),
+            feed=PostgresChangeFeed(pool),
+            documents=PostgresDocumentStore(pool),
+            sources=PostgresSourceStore(pool),
+            accounts=PostgresAccountStore(pool),
+            nodes=PostgresNodeStore(pool),
+            connectors={ProviderType.LOCALFS: Localfs(roots, settings.data_dir)},
+            health=Health(),
+        )
+        process.health.probes["postgres"] = lambda: _probe_postgres(pool)
+        process.health.probes["notices"] = lambda: _probe_notices(notices)
+        yield process
+
+
+@asynccontextmanager
+async def open_search(process: Process) -> AsyncGenerator[tuple[EmbeddedIndex, Follower]]:
+    """Open this process's copy of the index with the follower that keeps it true.
+
+    The follower does nothing until somebody runs it.
+    """
+    data_dir = process.settings.data_dir
+    if data_dir is None:
+        raise SettingsError("DATA_DIR: is required: the index copy lives there")
+    async with open_embedded_index(data_dir / "index") as index:
+        follower = Follower(
+            index, process.feed, process.documents, process.notices, lambda: index.consumer_id
+        )
+        process.health.probes["index"] = lambda: _probe_index(follower)
+        process.health.is_caught_up = lambda: follower.state.is_caught_up
+        yield index, follower
+
+
+def make_sources(process: Process) -> Sources:
+    """Put the rules about sources together."""
+    return Sources(
+        process.pool,
+        process.sources,
+        process.documents,
+        process.queue,
+        process.connectors,
+        process.clock,
+    )
+
+
+def make_accounts(process: Process) -> Accounts:
+    """Put the rules about accounts together.
+
+    Raises:
+        SettingsError: ``JWT_SECRET`` is missing.
+    """
+    if process.settings.jwt_secret is None:
+        raise SettingsError("JWT_SECRET: is required")
+    return Accounts(
+        process.pool,
+        process.accounts,
+        Argon2Passwords(),
+        JwtTokens(process.settings.jwt_secret),
+        process.clock,
+        setup_token=process.settings.setup_token,
+    )
+
+
+def make_worker(process: Process) -> worker.Worker:
+    """Put the worker with its handlers together."""
+    settings = process.settings
+    sync = SyncSource(
+        process.pool,
+        process.sources,
+        process.documents,
+        process.queue,
+        process.connectors,
+        PlainTextExtractor(),
+        process.clock,
+    )
+    made = worker.Worker(
+        process.queue,
+        process.nodes,
+        process.notices,
+        {TaskKind.SYNC_SOURCE: sync},
+        worker.WorkerSettings(
+            slots=settings.worker_concurrency,
+            poll_interval=settings.worker_dequeue_timeout,
+            grace=settings.shutdown_grace,
+            claim_ttl=process.queue.claim_ttl,
+            role=settings.role,
+            version=__version__,
+        ),
+    )
+    process.health.probes["worker"] = lambda: _probe_worker(made)
+    return made
+
+
+def make_api_services(process: Process, index: EmbeddedIndex, follower: Follower) -> ApiServices:
+    """Put everything behind the API together."""
+    settings = process.settings
+    return ApiServices(
+        accounts=make_accounts(process),
+        sources=make_sources(process),
+        documents=Documents(process.documents),
+        search=Search(index, process.documents),
+        index=IndexCare(index, process.feed, follower),
+        queue=process.queue,
+        nodes=process.nodes,
+        health=process.health,
+        version=__version__,
+        metrics=partial(_metrics_page, process, index, follower),
+        options=ApiOptions(cors_allowed_origins=settings.cors_allowed_origins),
+    )
+
+
+async def _metrics_page(
+    process: Process, index: EmbeddedIndex, follower: Follower
+) -> tuple[bytes, str]:
+    """Bring the gauges up to date and write the page."""
+    pool = process.pool.statistics()
+    metrics.set_states(
+        metrics.DB_CONNECTIONS,
+        {"idle": pool.idle, "in_use": pool.in_use, "dedicated": pool.dedicated},
+    )
+    metrics.INDEX_DOCUMENTS.set((await index.statistics()).documents)
+    metrics.INDEX_LAG.set(trio.current_time() - follower.state.progressed_at)
+    return generate_latest(), CONTENT_TYPE_LATEST
+
+
+async def _probe_postgres(pool: ConnectionPool) -> ComponentHealth:
+    try:
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+    except Unavailable as error:
+        is_busy = error.error_code == "pool-exhausted"
+        return ComponentHealth(is_busy, error.message, is_vital=True)
+    return ComponentHealth(is_healthy=True, is_vital=True)
+
+
+async def _probe_notices(notices: PostgresNotices) -> ComponentHealth:
+    if notices.is_listening:
+        return ComponentHealth(is_healthy=True)
+    return ComponentHealth(is_healthy=False, message="not listening: polling instead")
+
+
+async def _probe_index(follower: Follower) -> ComponentHealth:
+    state = follower.state
+    if state.error is not None:
+        return ComponentHealth(is_healthy=False, message=state.error)
+    return ComponentHealth(is_healthy=True, message="rebuilding" if state.is_rebuilding else "")
+
+
+async def _probe_worker(made: worker.Worker) -> ComponentHealth:
+    statistics = made.statistics()
+    return ComponentHealth(
+        is_healthy=True, message=f"{len(statistics.running)} of {statistics.slots} slots busy"
+    )
