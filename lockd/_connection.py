@@ -170,7 +170,8 @@ class TrioConnection(AsyncConnection[Row]):
         self._close_socket()
 
     def _close_socket(self) -> None:
-        with suppress(errors.OperationalError):  # it has no socket any more
+        # It has no socket any more, or Trio does not run any more and nobody waits.
+        with suppress(errors.OperationalError, RuntimeError):
             trio.lowlevel.notify_closing(self.pgconn.socket)
         self.pgconn.finish()
 

@@ -60,7 +60,8 @@ async def run_roles(
         SettingsError: a setting is missing.
         Conflict: the port is in use, or the schema is not this version's.
     """
-    drain = drain or trio.Event()
+    if drain is None:
+        drain = trio.Event()
     async with wiring.open_process(settings, remembered_roots=remembered_roots) as process:
         process.health.draining = drain
         async with AsyncExitStack() as stack:

@@ -101,9 +101,17 @@ class Api:
                 await trio.sleep(min(error.retry_after, RETRY_AFTER_MAX))
         return await self._request("GET", path, params=given)
 
-    async def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
-        """Do something once; never tried again by itself."""
-        return await self._request("POST", path, json=body)
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        patience: float = REQUEST_TIMEOUT,
+    ) -> Any:
+        """Do something once, waiting up to *patience* seconds; never tried again by itself."""
+        options: dict[str, Any] = {} if body is None else {"json": body}
+        limits = httpx.Timeout(patience, connect=CONNECT_TIMEOUT)
+        return await self._request("POST", path, timeout=limits, **options)
 
     async def put(self, path: str, body: Mapping[str, object]) -> Any:
         """Replace something."""

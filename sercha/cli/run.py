@@ -21,7 +21,8 @@ from sercha.telemetry.logs import configure_logs
 _log = structlog.get_logger()
 
 Port = Annotated[
-    int | None, typer.Option("--port", help="TCP port; 0 takes a free one. [PORT]", show_default=False)
+    int | None,
+    typer.Option("--port", help="TCP port; 0 takes a free one. [PORT]", show_default=False),
 ]
 Host = Annotated[
     str | None, typer.Option("--host", help="Address to listen on. [HOST]", show_default=False)

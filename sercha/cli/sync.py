@@ -14,7 +14,14 @@ from typing import Annotated, Any
 import trio
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from sercha.cli.api import Api, open_api
 from sercha.cli.exits import Status, run_async
@@ -194,7 +201,9 @@ def _print_accepted(followed: Sequence[Followed], *, as_json: bool) -> None:
     for each in followed:
         print(f"{safe(each.name)}: sync asked for (task {each.task_id})")
     if not followed:
-        raise Rejected("there is no source to sync: add one with `sercha source add`", code="no-source")
+        raise Rejected(
+            "there is no source to sync: add one with `sercha source add`", code="no-source"
+        )
 
 
 class _Display:
@@ -207,7 +216,10 @@ class _Display:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         pass
 
@@ -250,7 +262,10 @@ class _BarDisplay(_Display):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 

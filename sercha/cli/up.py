@@ -44,9 +44,7 @@ async def run_up(settings: Settings, paths: Sequence[Path], environ: dict[str, s
         async with open_process(embedded.settings) as process:
             await prepare(embedded, process)
         await run_announced(
-            partial(
-                run_roles, embedded.settings, drain=drain, remembered_roots=embedded.roots
-            ),
+            partial(run_roles, embedded.settings, drain=drain, remembered_roots=embedded.roots),
             partial(_welcome, embedded, paths, drain, environ),
         )
 
@@ -118,9 +116,7 @@ async def _newest_syncs(process: Process, names: Sequence[str]) -> list[Followed
     ]
 
 
-async def _follow(
-    url: str, profile: Path, followed: Sequence[Followed], drain: trio.Event
-) -> None:
+async def _follow(url: str, profile: Path, followed: Sequence[Followed], drain: trio.Event) -> None:
     async with trio.open_nursery() as nursery:
 
         async def stop() -> None:

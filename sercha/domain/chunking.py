@@ -81,7 +81,8 @@ class _Chunker:
         section_end = self._section_end(max(start + SECTION_CHARS_MIN, covered + 1))
         if section_end - start <= CHUNK_CHARS_MAX:
             return _Cut(section_end, _NO_OVERLAP_RANK)
-        low, high = max(start + CHUNK_CHARS_MIN, covered + 1), start + CHUNK_CHARS_MAX
+        low, high = start + CHUNK_CHARS_MIN, start + CHUNK_CHARS_MAX
+        assert covered < low, "an overlap is shorter than a chunk"
         remaining = section_end - start
         target = start + min(CHUNK_CHARS_TARGET, remaining // 2 + OVERLAP_CHARS)
         cuts = self._cuts(low, high)

@@ -35,8 +35,8 @@ from sercha.telemetry import metrics
 CHANNEL = "sercha_task"
 REAP_INTERVAL = 10.0
 """Seconds between looks for the tasks of dead workers, and between signs of life of the node."""
-STOP_MARGIN = 3.0
-"""Seconds before the server may give a claim away by which its task has been cancelled."""
+CLOCK_DRIFT = 0.01
+"""Bound on the ratio of the server's clock rate to ours, less one."""
 
 _log = structlog.get_logger()
 
@@ -155,7 +155,13 @@ class Worker:
         return len(claims)
 
     def _trust_until(self, sent_at: float) -> float:
-        return sent_at + self._settings.claim_ttl - STOP_MARGIN
+        """Return when to stop believing in a claim asked for at *sent_at*, on Trio's clock.
+
+        The server cannot give it away before ``sent_at + ttl`` by a clock that runs at most `CLOCK_DRIFT`
+        faster; the margin is the time for stopping.
+        """
+        ttl = self._settings.claim_ttl
+        return sent_at + ttl * (1 - CLOCK_DRIFT) - min(5.0, ttl / 12)
 
     async def _run_one(self, claim: Claim, scope: trio.CancelScope, drain: trio.Event) -> None:
         ending = Ending.LOST

@@ -61,7 +61,7 @@ def load_settings(
     problems = [
         f"{name}: is not supported by this version; leave it unset"
         for name in UNSUPPORTED
-        if environ.get(name, "").strip()
+        if environ.get(name, "").strip() and role is not Role.CLIENT
     ]
     is_dev = _is_dev(environ, overrides or {})
     values: dict[str, Any] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 
@@ -68,11 +67,8 @@ class Settings:
     master_key: bytes | None = field(repr=False)
     """32 bytes."""
     setup_token: str | None = field(repr=False)
-    base_url: str | None
-    """Without a slash at the end."""
     cors_allowed_origins: tuple[str, ...]
     """``https://host[:port]`` each, or only ``*``."""
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     localfs_allowed_roots: tuple[Path, ...]
     data_dir: Path | None
     """Absolute; None only where no role needs it and no home folder is known."""

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -122,16 +122,6 @@ def parse_origins(text: str) -> tuple[str, ...]:
                 "`*`, or a comma-separated list of origins such as `https://app.example.com`"
             )
     return tuple(origin.rstrip("/").lower() for origin in origins)
-
-
-def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Return networks of a comma-separated list of addresses and CIDR blocks."""
-    try:
-        return tuple(ip_network(item, strict=False) for item in _items(text, ","))
-    except ValueError:
-        raise ValueError(
-            "a comma-separated list of IP addresses and networks such as `10.0.0.0/8`"
-        ) from None
 
 
 def parse_folder(text: str) -> Path:

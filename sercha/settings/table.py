@@ -19,7 +19,6 @@ from sercha.settings.parsing import (
     parse_host,
     parse_http_url,
     parse_key,
-    parse_networks,
     parse_origins,
 )
 
@@ -27,8 +26,8 @@ Environ = Mapping[str, str]
 
 JWT_SECRET_BYTES_MIN = 32
 TOKEN_CHARS_MIN = 8
-DB_CONNS_MIN = 5
-"""Listening, two leases or tails, and two for requests."""
+DB_CONNS_MIN = 3
+"""One listens for notices, and a transaction may need one beside its own."""
 
 _SERVERS = frozenset({Role.API, Role.WORKER, Role.ALL})
 
@@ -223,23 +222,10 @@ SETTINGS: tuple[Setting, ...] = (
         is_secret=True,
     ),
     Setting(
-        "BASE_URL",
-        "The address under which users reach Sercha.",
-        "an `http` or `https` address without user, query or fragment",
-        parse_http_url,
-    ),
-    Setting(
         "CORS_ALLOWED_ORIGINS",
         "Web origins whose pages may call the API.",
         "`*`, or a comma-separated list of origins such as `https://app.example.com`",
         parse_origins,
-        default_note="none",
-    ),
-    Setting(
-        "TRUSTED_PROXIES",
-        "Balancers whose `X-Forwarded-For` is believed.",
-        "a comma-separated list of IP addresses and networks",
-        parse_networks,
         default_note="none",
     ),
     Setting(
@@ -302,10 +288,12 @@ SETTINGS: tuple[Setting, ...] = (
 
 BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
-EMPTY_TUPLES = frozenset({"CORS_ALLOWED_ORIGINS", "TRUSTED_PROXIES", "LOCALFS_ALLOWED_ROOTS"})
+EMPTY_TUPLES = frozenset({"CORS_ALLOWED_ORIGINS", "LOCALFS_ALLOWED_ROOTS"})
 """Settings whose value is an empty tuple when nothing is given."""
 
 UNSUPPORTED: tuple[str, ...] = (
+    "BASE_URL",
+    "TRUSTED_PROXIES",
     "REDIS_URL",
     "VESPA_CONFIG_URL",
     "VESPA_CONTAINER_URL",

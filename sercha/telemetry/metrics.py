@@ -51,7 +51,7 @@ DB_CONNECTIONS = Gauge(
 )
 DB_RETRIES = Counter(
     "sercha_db_retries_total",
-    "Transactions that were run again after a passing error of PostgreSQL.",
+    "Steps of this process that were tried again after a passing error of PostgreSQL.",
 )
 
 

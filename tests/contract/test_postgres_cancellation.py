@@ -156,7 +156,9 @@ async def test_savepoint_is_rolled_back_alone(postgres_url: str) -> None:
         assert await cursor.fetchall() == [(1,)]
 
 
-async def test_cancelled_pipeline_closes_the_connection(postgres_url: str) -> None:
+async def test_cancelled_pipeline_closes_the_connection(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with connected(postgres_url) as connection, connected(postgres_url) as second:
         await connection.execute("CREATE TABLE t (n int)")
         pid = connection.info.backend_pid
@@ -168,6 +170,7 @@ async def test_cancelled_pipeline_closes_the_connection(postgres_url: str) -> No
 
         assert scope.cancelled_caught
         assert connection.closed
+        assert not [each for each in caplog.records if each.levelname == "WARNING"]
         await until(lambda: is_gone(second, pid))
         assert await value_of(second, "SELECT count(*) FROM t") == 0
 

@@ -136,11 +136,13 @@ async def test_a_query_larger_than_the_socket_buffer(postgres_url: str) -> None:
 async def test_pipeline_fed_faster_than_the_server_answers(postgres_url: str) -> None:
     """Both directions are full at times: the wait for either of them is used."""
     async with connected(postgres_url) as connection, connection.cursor() as cursor:
-        big = "x" * 200_000
-        async with connection.pipeline():
-            results = [await connection.execute("SELECT %s::text", (big,)) for _ in range(60)]
-        assert [await result.fetchone() for result in results] == [(big,)] * 60
-        await cursor.executemany("SELECT %s::text", [(big,)] * 60, returning=True)
+        big = "x" * 500_000
+        query = "SELECT length(%s), repeat('y', 1000000) FROM pg_sleep(0.02)"
+        with trio.fail_after(20):
+            async with connection.pipeline():
+                results = [await connection.execute(query, (big,)) for _ in range(8)]
+            await cursor.executemany(query, [(big,)] * 8)
+        assert {await each.fetchone() for each in results} == {(500_000, "y" * 1_000_000)}
 
 
 async def test_notifies_come_in_and_time_out(postgres_url: str) -> None:
@@ -152,6 +154,9 @@ async def test_notifies_come_in_and_time_out(postgres_url: str) -> None:
         assert [n.payload async for n in connection.notifies(stop_after=2)] == ["one", "two"]
         assert [n async for n in connection.notifies(timeout=0.01)] == []
         assert [n async for n in connection.notifies(timeout=0)] == []
+        await sender.execute("NOTIFY bell, 'three'")
+        await until(connection.is_readable)
+        assert [n.payload async for n in connection.notifies(timeout=0)] == ["three"]
 
 
 async def test_cancelled_notifies_lose_nothing(postgres_url: str) -> None:
@@ -200,25 +205,25 @@ async def test_without_autocommit_the_block_commits_or_rolls_back(postgres_url: 
 
 
 async def test_calls_that_never_wait_do_not_starve_the_loop(postgres_url: str) -> None:
-    longest = 0.0
+    turns = 0
 
-    async def watch() -> None:
-        nonlocal longest
+    async def count_turns() -> None:
+        nonlocal turns
         while True:
-            before = time.perf_counter()
             await trio.lowlevel.checkpoint()
-            longest = max(longest, time.perf_counter() - before)
+            turns += 1
 
     async with connected(postgres_url) as connection, connection.cursor() as cursor:
         await connection.execute("CREATE TEMP TABLE numbers (n int)")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
+            nursery.start_soon(count_turns)
             async with cursor.copy("COPY numbers FROM STDIN") as copy:
-                for n in range(100_000):
-                    await copy.write_row((n,))
+                before = turns
+                began = time.perf_counter()
+                while time.perf_counter() - began < 0.1:
+                    await copy.write_row((1,))
+                assert turns - before > 5
             nursery.cancel_scope.cancel()
-
-    assert longest < 0.15
 
 
 # --- Connecting ------------------------------------------------------------------------------------------
@@ -339,7 +344,7 @@ async def test_backend_killed_inside_a_transaction_is_never_a_silent_commit(
     async with connected(postgres_url) as connection, connected(postgres_url) as killer:
         await connection.execute("CREATE TABLE t (n int)")
         pid = connection.info.backend_pid
-        with pytest.raises(psycopg.OperationalError):  # noqa: PT012
+        with pytest.raises(psycopg.OperationalError, match="inside the transaction"):  # noqa: PT012
             async with connection.transaction():
                 await connection.execute("INSERT INTO t VALUES (1)")
                 await killer.execute("SELECT pg_terminate_backend(%s)", (pid,))

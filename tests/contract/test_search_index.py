@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from sercha.adapters.embedded_index import open_embedded_index
 from sercha.domain.document import TEAM, Chunk, DocumentId, IndexedDocument
@@ -123,15 +126,82 @@ async def test_applying_twice_is_the_same_as_once(engine: SearchIndex) -> None:
     assert (await find(engine, "blue")).total == 1
 
 
-async def test_reset_forgets_documents_and_position(engine: SearchIndex) -> None:
+async def in_batches(*changes: Change, size: int = 2) -> AsyncIterator[list[Change]]:
+    for start in range(0, len(changes), size):
+        yield list(changes[start : start + size])
+
+
+async def test_replaced_content_is_gone_and_the_new_one_is_there(engine: SearchIndex) -> None:
+    await engine.apply([added(n, "red") for n in range(1, 9)], at("5:5:"))
+
+    await engine.replace(in_batches(*(added(n, "blue") for n in range(5, 12))), at("6:6:"))
+
+    assert await engine.position() == at("6:6:")
+    assert await ids(engine, "red") == set()
+    assert await ids(engine, "blue") == set(range(5, 12))
+    await engine.replace(in_batches(), at("7:7:"))
+    assert await engine.position() == at("7:7:")
+    assert await ids(engine, "blue") == set()
+
+
+async def test_old_content_answers_while_it_is_replaced(engine: SearchIndex) -> None:
+    await engine.apply([added(1, "red")], at("5:5:"))
+    seen: list[tuple[set[int], FeedPosition | None]] = []
+
+    async def watched() -> AsyncIterator[list[Change]]:
+        for number in range(2, 5):
+            yield [added(number, "red " * 500)]
+            seen.append((await ids(engine, "red"), await engine.position()))
+
+    await engine.replace(watched(), at("6:6:"))
+
+    assert seen == [({1}, at("5:5:"))] * 3
+    assert await ids(engine, "red") == {2, 3, 4}
+
+
+@pytest.mark.parametrize("end", ["raises", "cancelled"])
+async def test_old_content_stays_when_replacing_ends_early(engine: SearchIndex, end: str) -> None:
     await engine.apply([added(1, "red")], at("5:5:"))
 
-    await engine.reset()
+    async def breaking() -> AsyncIterator[list[Change]]:
+        yield [added(n, "blue " * 400) for n in range(2, 300)]
+        if end == "raises":
+            raise LookupError("the truth went away")
+        scope.cancel()
+        yield [added(300, "blue")]
 
-    assert await engine.position() is None
-    assert await ids(engine, "red") == set()
-    await engine.apply([added(2, "red")], at("6:6:"))
-    assert await ids(engine, "red") == {2}
+    with trio.CancelScope() as scope:
+        async with aclosing(breaking()) as batches:
+            if end == "raises":
+                with pytest.raises(LookupError):
+                    await engine.replace(batches, at("6:6:"))
+            else:
+                await engine.replace(batches, at("6:6:"))
+
+    assert await engine.position() == at("5:5:")
+    assert (await ids(engine, "red"), await ids(engine, "blue")) == ({1}, set())
+    await engine.apply([added(2, "red")], at("7:7:"))
+    assert (await ids(engine, "red"), await ids(engine, "blue")) == ({1, 2}, set())
+
+
+async def test_write_waits_until_replacing_is_done(engine: SearchIndex) -> None:
+    started, go_on = trio.Event(), trio.Event()
+
+    async def slow() -> AsyncIterator[list[Change]]:
+        yield [added(1, "red")]
+        started.set()
+        await go_on.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.replace, slow(), at("5:5:"))
+        await started.wait()
+        nursery.start_soon(engine.apply, [added(2, "red")], at("6:6:"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert await ids(engine, "red") == set()
+        go_on.set()
+
+    assert await engine.position() == at("6:6:")
+    assert await ids(engine, "red") == {1, 2}
 
 
 async def test_readers_are_filtered_inside_the_engine(engine: SearchIndex) -> None:
@@ -246,6 +316,16 @@ async def test_best_chunk_is_the_first_of_many_equals(engine: SearchIndex) -> No
     await engine.apply([added(1, "nothing here".ljust(40) + "red".ljust(40) * 300)], None)
 
     assert [hit.chunk_position for hit in (await find(engine, "red")).hits] == [1]
+
+
+async def test_best_chunk_is_found_behind_thousands_of_better_ones(engine: SearchIndex) -> None:
+    many = "none".ljust(20) + "red blue".ljust(20) * 2_300
+    few = "none".ljust(20) * 2 + "red".ljust(20) * 2
+    await engine.apply([added(1, many, cut=20), added(2, few, cut=20)], None)
+
+    hits = (await find(engine, "red blue")).hits
+
+    assert {hit.document_id: hit.chunk_position for hit in hits} == {1: 1, 2: 2}
 
 
 async def test_empty_document_is_found_by_its_names(engine: SearchIndex) -> None:

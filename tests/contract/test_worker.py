@@ -13,12 +13,12 @@ import trio
 from sercha.adapters.postgres.nodes import PostgresNodeStore
 from sercha.domain.task import NewTask, TaskKind, TaskState
 from sercha.errors import Rejected, Transient
-from sercha.roles.worker import STOP_MARGIN, Worker, WorkerSettings
+from sercha.roles.worker import Worker, WorkerSettings
 from sercha.services.attempt import Attempt, Interrupted
 from tests.support.postgres import PostgresServer
 from tests.support.truth import Truth, open_truth
 
-CLAIM_TTL = STOP_MARGIN + 1.5
+CLAIM_TTL = 1.5
 Handler = Callable[[Attempt], Awaitable[None]]
 
 
@@ -216,6 +216,7 @@ async def test_a_dead_workers_task_is_taken_over(truth: Truth) -> None:
 async def test_a_worker_lives_through_a_restart_of_the_database(
     postgres_server: PostgresServer, truth: Truth
 ) -> None:
+    """The server is stopped at once, without a checkpoint; what it acknowledged is still there."""
     done: set[object] = set()
 
     async def handler(attempt: Attempt) -> None:

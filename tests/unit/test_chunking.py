@@ -165,6 +165,18 @@ def test_marks_are_never_torn_from_their_letter() -> None:
         assert not unicodedata.combining(text[chunk.start])
 
 
+def test_marks_after_spaces_are_never_torn_off() -> None:
+    for chunk in chunk_text("word \u0301" * 2_000, "text/plain"):
+        assert not unicodedata.combining("word \u0301"[chunk.start % 6])
+
+
+def test_nothing_is_repeated_across_a_large_gap() -> None:
+    text = "word " * 120 + "\n" * 3_000 + "word " * 400
+    chunks = chunk_text(text, "text/plain")
+    check(text, chunks)
+    assert chunks[1].start == 3_600
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -50,6 +50,11 @@ JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れた�
         ),
         ("<?xml encoding='koi8-r'?>мир".encode("koi8-r"), "<?xml encoding='koi8-r'?>мир", "koi8-r"),
         (b"# coding: punycode\n\xe9t\xe9 de la", "# coding: punycode\nété de la", "cp1252"),
+        (
+            b"# coding: unicode_escape\n\\x41 \xe9t\xe9 l\xe0",
+            "# coding: unicode_escape\n\\x41 été là",
+            "cp1252",
+        ),
         (b"# coding: rot13\n\xe9t\xe9 de la", "# coding: rot13\nété de la", "cp1252"),
     ],
 )

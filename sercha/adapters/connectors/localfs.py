@@ -212,10 +212,11 @@ def _read_cursor(cursor: str | None) -> str | None:
         return None
     try:
         value = cast("object", json.loads(cursor))
+        after = cast("dict[str, object]", value).get("after") if isinstance(value, dict) else None
+        if isinstance(after, str):
+            after.encode()  # lone surrogates are no id
+            return after
     except ValueError:
-        value = None
-    after = cast("dict[str, object]", value).get("after") if isinstance(value, dict) else None
-    if isinstance(after, str) and after.isprintable():
-        return after
+        pass
     log.warning("localfs.cursor_ignored", cursor=cursor[:200])
     return None

@@ -32,7 +32,7 @@ def decode_path(encoded: str) -> bytes:
     """
     path = _ESCAPE.sub(_unescaped, encoded.encode("utf-8"))
     names = path.split(b"/")
-    if names[0] or encode_path(path) != encoded or (names != [b"", b""] and b"" in names[1:]):
+    if names[0] or b"" in names[1:] or encode_path(path) != encoded or path == b"":
         raise ValueError(f"not an encoded path: {encoded!r}")
     if b"." in names or b".." in names or b"\0" in path:
         raise ValueError(f"not a path to a file: {encoded!r}")

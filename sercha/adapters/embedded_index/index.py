@@ -1,6 +1,6 @@
 """The embedded engine: Tantivy in this process, as a consumer of the change feed.
 
-One lane writes (a limiter of one thread); searches run in threads beside it, each on the state of the last
+One lane writes (one task at a time, in one thread); searches run in threads beside it, each on the state of the last
 commit. A copy whose files are damaged is never repaired: it is thrown away, `position` says None, and its
 follower fills a new one from the truth.
 """
@@ -72,7 +72,8 @@ class EmbeddedIndex:
     def __init__(self, generation: str, copy: LocalCopy) -> None:
         self.generation = generation
         self._copy = copy
-        self._lane = trio.CapacityLimiter(1)
+        self._lane = trio.Lock()
+        self._write_limiter = trio.CapacityLimiter(1)
         self._search_limiter = trio.CapacityLimiter(SEARCHES_MAX)
 
     @property
@@ -86,10 +87,11 @@ class EmbeddedIndex:
 
     async def close(self) -> None:
         """Finish what is being written and let go of the files; safe to call twice."""
-        await trio.to_thread.run_sync(self._copy.close, limiter=self._lane)
+        async with self._lane:
+            await self._in_thread(self._copy.close)
 
     async def position(self) -> FeedPosition | None:
-        """How far this copy is; None: it is empty, or damaged: `reset` it and fill it again."""
+        """How far this copy is; None: it is empty or damaged, `replace` it."""
         return self._copy.position
 
     async def apply(self, changes: Sequence[Change], position: FeedPosition | None) -> None:
@@ -103,9 +105,30 @@ class EmbeddedIndex:
         """
         await self._write(partial(self._copy.apply, changes, position))
 
-    async def reset(self) -> None:
-        """Throw everything away, position included; the way out of a damaged copy, too."""
-        await self._write(self._copy.reset)
+    async def replace(
+        self, batches: AsyncIterable[Sequence[Change]], position: FeedPosition
+    ) -> None:
+        """Put *batches* in the place of everything there is, in one commit with *position*.
+
+        The old content answers until then, and stays when this is cancelled or *batches* raises; a damaged
+        copy has none to answer with. Other writes wait meanwhile. The caller closes *batches*.
+
+        Raises:
+            Transient: as in `apply`.
+        """
+        async with self._lane:
+            with translated("replaced"):
+                try:
+                    await self._in_thread(self._copy.begin_replacing)
+                    async for batch in batches:
+                        await self._in_thread(partial(self._copy.stage, batch))
+                    await self._in_thread(partial(self._copy.commit, position))
+                except BaseException as error:
+                    with trio.CancelScope(shield=True):
+                        await self._in_thread(self._copy.undo)
+                        if isinstance(error, EngineFailure):
+                            await self._in_thread(self._copy.check)
+                    raise
 
     async def search(self, query: SearchQuery, principals: frozenset[str]) -> IndexPage:
         """Find documents whose readers meet *principals*; off the loop, abandoned when cancelled.
@@ -153,12 +176,16 @@ class EmbeddedIndex:
             except CopyDamaged:
                 raise
             except EngineFailure:
-                await trio.to_thread.run_sync(self._copy.check, limiter=self._lane)
+                await self._in_thread(self._copy.check)
                 raise
 
     async def _write(self, work: Callable[[], None]) -> None:
-        with translated("written"):
-            await trio.to_thread.run_sync(work, limiter=self._lane)
+        async with self._lane:
+            with translated("written"):
+                await self._in_thread(work)
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        await trio.to_thread.run_sync(work, limiter=self._write_limiter)
 
 
 @contextmanager

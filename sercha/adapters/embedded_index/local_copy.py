@@ -102,20 +102,92 @@ class LocalCopy:
     def apply(self, changes: Sequence[Change], position: FeedPosition | None) -> None:
         """Write and commit; on any failure or cancellation everything since the last commit is undone."""
         if self.is_damaged:
-            raise CopyDamaged("the copy is damaged: reset it and fill it again")
+            raise CopyDamaged("the copy is damaged: put new content in its place")
         if self._writer is None:
             self._load()
         try:
-            with guarded("writing"):
-                self._stage(changes, position)
-                self._commit()
+            self.stage(changes)
+            self.commit(position)
         except BaseException as error:
-            self._undo()
+            self.undo()
             if isinstance(error, EngineFailure):
                 self.check()
             raise
-        if position is not None:
-            self.position = position
+
+    def begin_replacing(self) -> None:
+        """Stage the removal of everything; a damaged copy is wiped and answers nothing until `commit`."""
+        if self.is_damaged or self._writer is None:
+            self.reset()
+            self._searcher = None
+        else:
+            with guarded("writing"):
+                self._writer.delete_documents_by_query(Query.all_query())
+
+    def stage(self, changes: Sequence[Change]) -> None:
+        """Write without a commit; to be called in a thread of Trio's, where a cancellation ends it."""
+        writer = self._writer
+        assert writer is not None
+        with guarded("writing"):
+            for change in changes:
+                trio.from_thread.check_cancelled()
+                writer.delete_documents_by_term("document_id", change.document_id)
+                if change.document is not None:
+                    for entry in entries(change.document):
+                        writer.add_document(entry)
+
+    def commit(self, position: FeedPosition | None) -> None:
+        """Make what was staged durable and searchable, with *position* if there is one."""
+        index, writer = self._index, self._writer
+        assert index is not None
+        assert writer is not None
+        trio.from_thread.check_cancelled()
+        with guarded("writing"):
+            if position is not None:
+                writer.delete_documents_by_term("kind", KIND_POSITION)
+                writer.add_document(position_entry(position))
+            writer.commit()
+            self._commits += 1
+            self.position = position or self.position
+            index.reload()
+            self._searcher = index.searcher()
+
+    def undo(self) -> None:
+        """Forget what was staged; a writer that cannot is replaced at the next write."""
+        if self._writer is None:
+            return
+        try:
+            with guarded("rolling back"):
+                self._writer.rollback()
+        except EngineFailure as error:
+            log.warning("index.failed", doing="rolling back", error=str(error))
+            self._drop_writer()
+
+    def begin_replacement(self) -> None:
+        """Stage the removal of everything; the last commit answers until `end_replacement`."""
+        if self.is_damaged:
+            self.reset()
+        if self._writer is None:
+            self._load()
+        with guarded("writing"):
+            assert self._writer is not None
+            self._writer.delete_documents_by_query(Query.all_query())
+
+    def stage(self, changes: Sequence[Change]) -> None:
+        """Write without a commit, between `begin_replacement` and its end."""
+        with guarded("writing"):
+            self._stage(changes, None)
+
+    def end_replacement(self, position: FeedPosition) -> None:
+        """Commit what was staged in the place of what was there."""
+        with guarded("writing"):
+            self._stage([], position)
+            self._commit()
+        self.position = position
+
+    def abandon(self) -> None:
+        """Forget what was staged; the last commit stays."""
+        if self._writer is not None:
+            self._undo()
 
     def check(self) -> None:
         """Find out whether a failure came from damaged files.
@@ -149,14 +221,15 @@ class LocalCopy:
 
     def _load(self) -> None:
         with guarded("opening"):
-            self._index = tantivy.Index(self.schema, str(self._slot.files))
-            register_analyzers(self._index)
-            self._index.config_reader("manual")
-            self._index.reload()
-            self._searcher = self._index.searcher()
-            self._writer = self._index.writer(HEAP_BYTES, 1)
-            self.position = self._read_position(self._searcher)
-            self.is_damaged = False
+            index = tantivy.Index(self.schema, str(self._slot.files))
+            register_analyzers(index)
+            index.config_reader("manual")
+            index.reload()
+            searcher = index.searcher()
+            position = self._read_position(searcher)
+            self._writer = index.writer(HEAP_BYTES, 1)
+        self._index, self._searcher, self.position = index, searcher, position
+        self.is_damaged = False
 
     def _read_position(self, searcher: tantivy.Searcher) -> FeedPosition | None:
         query = Query.term_query(self.schema, "kind", KIND_POSITION)
@@ -177,37 +250,3 @@ class LocalCopy:
                 writer.wait_merging_threads()
         except EngineFailure as error:
             log.warning("index.failed", doing="closing", error=str(error))
-
-    def _stage(self, changes: Sequence[Change], position: FeedPosition | None) -> None:
-        writer = self._writer
-        assert writer is not None
-        for change in changes:
-            trio.from_thread.check_cancelled()
-            writer.delete_documents_by_term("document_id", change.document_id)
-            if change.document is not None:
-                for entry in entries(change.document):
-                    writer.add_document(entry)
-        if position is not None:
-            writer.delete_documents_by_term("kind", KIND_POSITION)
-            writer.add_document(position_entry(position))
-        trio.from_thread.check_cancelled()
-
-    def _commit(self) -> None:
-        index, writer = self._index, self._writer
-        assert index is not None
-        assert writer is not None
-        writer.commit()
-        self._commits += 1
-        index.reload()
-        self._searcher = index.searcher()
-
-    def _undo(self) -> None:
-        """Forget what was staged; a writer that cannot is replaced at the next write."""
-        writer = self._writer
-        assert writer is not None
-        try:
-            with guarded("rolling back"):
-                writer.rollback()
-        except EngineFailure as error:
-            log.warning("index.failed", doing="rolling back", error=str(error))
-            self._drop_writer()

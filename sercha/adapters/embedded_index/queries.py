@@ -151,15 +151,19 @@ class QueryBuilder:
             clauses.append((Occur.Must, self._any_of("source", sorted(map(str, source_ids)))))
         return Query.boolean_query(clauses)
 
-    def chunks(self, document_id: int) -> Query:
-        """The query over the chunks of one document."""
+    def chunks(self, numbers: Sequence[int]) -> Query:
+        """The query over the chunks of these documents."""
         clauses = [
             (Occur.Should, clause)
             for plan, weights in self._weights.items()
             for clause in self._chunk_clauses(plan, weights)
         ]
-        own = Query.const_score_query(self._term("document_id", document_id), 0.0)
-        return Query.boolean_query([(Occur.Must, own), (Occur.Must, Query.boolean_query(clauses))])
+        return Query.boolean_query(
+            [
+                (Occur.Must, self._any_of("document_id", numbers)),
+                (Occur.Must, Query.boolean_query(clauses)),
+            ]
+        )
 
     def _matches(self, plan: TermPlan, weights: _Weights) -> Query:
         """Documents that meet the term in any of its ways."""
@@ -213,7 +217,7 @@ class QueryBuilder:
             query = Query.phrase_query(self._schema, field, list(tokens))
         return Query.const_score_query(query, score)
 
-    def _any_of(self, field: str, values: Sequence[str]) -> Query:
+    def _any_of(self, field: str, values: Sequence[str] | Sequence[int]) -> Query:
         if len(values) >= TERM_SET_MIN:
             union = Query.term_set_query(self._schema, field, values)
         else:

@@ -19,8 +19,10 @@ from sercha.domain.query import WINDOW_MAX, SearchQuery
 from sercha.services.ports import IndexHit, IndexPage
 
 EMPTY = IndexPage((), 0)
-CHUNKS_FETCHED = 16
-PRINCIPALS_PER_CLAUSE_MAX = 60_000
+CHUNKS_FETCHED = 2_000
+"""Chunks read at once to choose the best ones of a page."""
+TIES_FETCHED = 4_000
+"""Documents read at once when the page ends among equals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +47,43 @@ def search(
         return EMPTY
     end = min(query.offset + query.limit, WINDOW_MAX)
     ranked, total = _best(searcher, documents, "document_id", end, end + 1)
+    page = ranked[query.offset : end]
+    chunks = _best_chunks(searcher, builder, [hit.number for hit in page])
     hits = tuple(
-        IndexHit(
-            DocumentId(hit.number),
-            _best_chunk(searcher, builder.chunks(hit.number)),
-            hit.score / builder.scale,
-        )
-        for hit in ranked[query.offset : end]
+        IndexHit(DocumentId(hit.number), chunks.get(hit.number, 0), hit.score / builder.scale)
+        for hit in page
     )
     return IndexPage(hits, total)
 
 
-def _best_chunk(searcher: tantivy.Searcher, query: tantivy.Query) -> int:
-    """The chunk with most of the query, the first one among equals; 0 when only names match."""
-    best, _ = _best(searcher, query, "chunk_position", 1, CHUNKS_FETCHED)
-    return best[0].number if best else 0
+def _best_chunks(
+    searcher: tantivy.Searcher, builder: QueryBuilder, numbers: Sequence[int]
+) -> dict[int, int]:
+    """Of each document the chunk with most of the query, the first among equals.
+
+    Documents where only names match are left out. One query does it for the whole page, except for
+    documents whose best chunk may lie behind the last hit that was fetched.
+    """
+    if not numbers:
+        return {}
+    hits, total = engine.top(searcher, builder.chunks(numbers), CHUNKS_FETCHED)
+    addresses = [address for _, address in hits]
+    best: dict[int, tuple[int, int]] = {}
+    for (score, _), number, position in zip(
+        hits,
+        engine.integers(searcher, "document_id", addresses),
+        engine.integers(searcher, "chunk_position", addresses),
+        strict=True,
+    ):
+        best[number] = min(best.get(number, (0, 0)), (-score, position))
+    if len(hits) < total:
+        for number in numbers:
+            if number not in best or best[number][0] == -hits[-1][0]:
+                alone, _ = _best(
+                    searcher, builder.chunks([number]), "chunk_position", 1, CHUNKS_FETCHED
+                )
+                best[number] = (-alone[0].score, alone[0].number) if alone else (0, 0)
+    return {number: position for number, (_, position) in best.items()}
 
 
 def _best(
@@ -70,7 +94,7 @@ def _best(
         hits, total = engine.top(searcher, query, fetched)
         if len(hits) <= wanted or len(hits) >= total or hits[-1][0] < hits[wanted - 1][0]:
             break
-        fetched *= 4
+        fetched = max(fetched * 4, TIES_FETCHED)
     numbers = engine.integers(searcher, field, [address for _, address in hits])
     ranked = [_Ranked(score, number) for (score, _), number in zip(hits, numbers, strict=True)]
     ranked.sort(key=lambda hit: (-hit.score, hit.number))

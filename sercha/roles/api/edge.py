@@ -28,6 +28,11 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 
+LINGER = 2.0
+"""Seconds for the rest of a request that was answered before its end."""
+CLOSE_TIME = 5.0
+"""Seconds for the last message of an answer."""
+
 _ALWAYS_ANSWERED = frozenset(
     prefix + path
     for prefix in ("", "/api/v1")
@@ -76,6 +81,7 @@ class _Exchange:
     """One request and what was answered so far."""
 
     scope: Scope
+    receive: Receive
     send: Send
     request_id: bytes
     cors: Headers
@@ -83,17 +89,40 @@ class _Exchange:
     note: Note
     status: int = 0
     is_ended: bool = False
+    request_ended: trio.Event = field(default_factory=trio.Event)
     started_at: float = field(default_factory=trio.current_time)
 
+    async def take(self) -> Message:
+        """Receive a message of the request."""
+        message = await self.receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self.request_ended.set()
+        return message
+
     async def relay(self, message: Message) -> None:
-        """Pass a message of the answer on, with our headers."""
+        """Pass a message of the application's answer on.
+
+        Before the last one, it waits for the rest of the request, which the application goes on receiving:
+        closing on a client that still sends would take the answer away from it.
+        """
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            with trio.move_on_after(LINGER):
+                await self.request_ended.wait()
+        await self._pass(message)
+
+    async def _pass(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             given: Headers = list(message.get("headers", ()))
             message = {**message, "headers": given + self._added({name for name, _ in given})}
-        elif message["type"] == "http.response.body":
-            self.is_ended = not message.get("more_body", False)
-        await self.send(message)
+        if message.get("more_body", False) or message["type"] == "http.response.start":
+            await self.send(message)
+            return
+        self.is_ended = True
+        # The server closes the connection within this call, after it has told the application that the
+        # client is gone, which cancels the application: without the shield the connection would stay open.
+        with trio.move_on_after(CLOSE_TIME, shield=True):
+            await self.send(message)
 
     def _added(self, given: set[bytes]) -> Headers:
         ours: Headers = [(b"x-request-id", self.request_id), *_SECURITY, *self.cors]
@@ -102,14 +131,18 @@ class _Exchange:
     async def answer(
         self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
     ) -> None:
-        """Answer in place of the application, unless it has begun to."""
+        """Answer in place of the application, which has ended or was not asked, unless it has begun to."""
         if self.status:
             return
         if self.scope["method"] == "HEAD":
             body = b""
         head = [(b"content-length", b"%d" % len(body)), *headers]
-        await self.relay({"type": "http.response.start", "status": status, "headers": head})
-        await self.relay({"type": "http.response.body", "body": body, "more_body": False})
+        await self._pass({"type": "http.response.start", "status": status, "headers": head})
+        await self._pass({"type": "http.response.body", "body": body, "more_body": True})
+        with trio.move_on_after(LINGER):
+            while not self.request_ended.is_set():
+                await self.take()
+        await self._pass({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def refuse(
         self, status: int, code: str, message: str, *headers: tuple[bytes, bytes]
@@ -136,28 +169,28 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = self._exchange(scope, send)
+        exchange = self._exchange(scope, receive, send)
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id.decode()):
             try:
-                await self._serve(exchange, receive)
+                await self._serve(exchange)
             finally:
                 _finish(exchange)
 
-    async def _serve(self, exchange: _Exchange, receive: Receive) -> None:
+    async def _serve(self, exchange: _Exchange) -> None:
         if self._traffic.is_draining and exchange.scope["path"] not in _ALWAYS_ANSWERED:
             await self._refuse_draining(exchange)
         elif _is_preflight(exchange):
             await exchange.answer(204, b"", _CORS_ALLOWED if exchange.cors[1:] else ())
         else:
             with self._traffic.request():
-                await self._serve_bounded(exchange, receive)
+                await self._serve_bounded(exchange)
 
-    async def _serve_bounded(self, exchange: _Exchange, receive: Receive) -> None:
+    async def _serve_bounded(self, exchange: _Exchange) -> None:
         limit = exchange.note.limit
         limit.deadline = trio.current_time() + self._options.request_time
         with limit:
             try:
-                await self._app(exchange.scope, receive, exchange.relay)
+                await self._app(exchange.scope, exchange.take, exchange.relay)
             except Exception:  # noqa: BLE001  the last place that can still answer
                 _log.exception("request.failed")
                 await exchange.refuse(500, "internal", INTERNAL)
@@ -176,13 +209,15 @@ class Edge:
             headers.append((b"connection", b"close"))
         await exchange.refuse(503, "draining", "this process is stopping: ask again", *headers)
 
-    def _exchange(self, scope: Scope, send: Send) -> _Exchange:
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> _Exchange:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
         note = Note(trio.CancelScope())
         _note.set(note)
-        return _Exchange(scope, send, request_id, self._cors(headers.get(b"origin")), headers, note)
+        return _Exchange(
+            scope, receive, send, request_id, self._cors(headers.get(b"origin")), headers, note
+        )
 
     def _cors(self, origin: bytes | None) -> Headers:
         if not self._origins:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -40,8 +40,9 @@ class Call(Generic[BodyT, QueryT]):
     """One checked request."""
 
     services: ApiServices
-    headers: Headers
-    body: BodyT
+    # Not shown: tracebacks with local variables must not hold tokens and passwords.
+    headers: Headers = field(repr=False)
+    body: BodyT = field(repr=False)
     query: QueryT
     path: dict[str, str]
     signed_in: Caller | None

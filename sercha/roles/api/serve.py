@@ -26,6 +26,7 @@ LINGER = 0.5
 CLOSE_GRACE = 1.0
 """Seconds for the last bytes of answers once the requests are done, or were given up."""
 BACKLOG = 1_024
+PORT_MAX = 65_535
 
 _log = structlog.get_logger()
 
@@ -76,11 +77,13 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     Raises:
         SettingsError: the port is in use (``port-in-use``), or the address cannot be listened on.
     """
+    if not 0 <= port <= PORT_MAX:
+        raise SettingsError(f"HOST {host!r}, PORT {port}: ports go from 0 to {PORT_MAX}")
     try:
         found = await trio.socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except (socket.gaierror, OverflowError, UnicodeError):
+    except (socket.gaierror, UnicodeError):
         raise SettingsError(f"HOST {host!r}, PORT {port}: there is no such address") from None
     sockets: list[socket.socket] = []
     try:

@@ -20,6 +20,7 @@ class SourceConfig(RequestModel):
     paths: list[str] | None = None
     include_hidden: bool | None = None
     exclude: list[str] | None = None
+    mount_points: list[str] | None = None
     base_url: str | None = None
     branch: str | None = None
     channels: list[str] | None = None

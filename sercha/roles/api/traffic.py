@@ -12,7 +12,7 @@ class Traffic:
     """Counts the requests of one application and knows whether it drains."""
 
     def __init__(self, drain: trio.Event | None = None) -> None:
-        self._drain = drain or trio.Event()
+        self._drain = trio.Event() if drain is None else drain
         self._under_way = 0
         self._idle = trio.Event()
         self._idle.set()

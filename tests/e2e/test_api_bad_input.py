@@ -1,0 +1,330 @@
+"""Whatever is sent, the answer is JSON with a sentence and a code, and nothing breaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from sercha.domain.query import SearchQuery
+from sercha.errors import Transient, Unavailable
+from sercha.roles.api import ApiOptions
+from sercha.services.ports import IndexPage
+from tests.support.api import ADMIN, Api, open_api
+
+SEARCH = "/api/v1/search"
+
+
+@pytest.fixture
+async def api(postgres_url: str, tmp_path: Path) -> AsyncGenerator[Api]:
+    async with open_api(postgres_url, tmp_path) as opened:
+        yield opened
+
+
+def code_of(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert set(body) == {"error", "code"}, body
+    assert "Traceback" not in body["error"]
+    return answer.status_code, body["code"]
+
+
+async def post(api: Api, headers: dict[str, str], content: bytes) -> httpx.Response:
+    typed = {**headers, "Content-Type": "application/json"}
+    return await api.client.post(SEARCH, headers=typed, content=content)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code", "said"),
+    [
+        (b"", 400, "bad-json", "empty"),
+        (b"{", 400, "bad-json", "line 1 column 1"),
+        (b'{\n"query": }', 400, "bad-json", "line 2 column 10"),
+        (b"[]", 400, "bad-json", "object"),
+        (b"null", 400, "bad-json", "object"),
+        (b'"x"', 400, "bad-json", "object"),
+        (b"\xff\xfe", 400, "bad-json", ""),
+        (b'{"query": "\xff"}', 400, "bad-json", ""),
+        (b'{"query": "\\ud800"}', 400, "bad-json", ""),
+        (b'{"query": "a\\u0000b"}', 400, "bad-field", "query:"),
+        (b"[" * 100_000, 400, "bad-json", ""),
+        (b'{"query":' + b"[" * 100_000, 400, "bad-json", ""),
+        (b"{}", 400, "bad-field", "query: is required"),
+        (b'{"query": 5}', 400, "bad-field", "query:"),
+        (b'{"query": null}', 400, "bad-field", "query:"),
+        (b'{"query": ["a"]}', 400, "bad-field", "query:"),
+        (b'{"query": "a", "colour": 1}', 400, "unknown-field", "allowed: query, mode, limit"),
+        (b'{"query": "a", "a\\nb": 1}', 400, "unknown-field", "allowed"),
+        (b'{"query": "a", "mode": "magic"}', 400, "bad-field", "'text', 'semantic' or 'hybrid'"),
+        (b'{"query": "a", "limit": "5"}', 400, "bad-field", "limit:"),
+        (b'{"query": "a", "limit": 1.5}', 400, "bad-field", "limit:"),
+        (b'{"query": "a", "limit": true}', 400, "bad-field", "limit:"),
+        (b'{"query": "a", "limit": NaN}', 400, "bad-field", "limit:"),
+        (b'{"query": "a", "limit": -1}', 400, "bad-limit", "1 to 100"),
+        (b'{"query": "a", "limit": 0}', 400, "bad-limit", "1 to 100"),
+        (b'{"query": "a", "limit": 1000000000}', 400, "bad-limit", "1 to 100"),
+        (b'{"query": "a", "limit": 1' + b"0" * 400 + b"}", 400, "bad-limit", "1 to 100"),
+        (b'{"query": "a", "limit": 1' + b"0" * 5000 + b"}", 400, "", ""),
+        (b'{"query": "a", "offset": -1}', 400, "bad-offset", "0 to 9980"),
+        (b'{"query": "a", "offset": 1000000000}', 400, "bad-offset", "0 to 9980"),
+        (b'{"query": "a", "source_ids": ["x"]}', 400, "bad-field", "source_ids.0"),
+        (b'{"query": "a", "source_ids": "x"}', 400, "bad-field", "source_ids"),
+        (b'{"query": ""}', 400, "empty-query", "query"),
+        (b'{"query": "-a"}', 400, "empty-query", "query"),
+        (b'{"query": "' + b"x" * 100_000 + b'"}', 400, "query-too-long", "2000"),
+    ],
+    ids=lambda value: repr(value)[:30] if isinstance(value, bytes) else None,
+)
+async def test_bad_body_is_explained(
+    api: Api, content: bytes, status: int, code: str, said: str
+) -> None:
+    answer = await post(api, await api.setup(), content)
+
+    got = code_of(answer)
+    assert got == (status, code or got[1]), answer.text
+    assert said in answer.json()["error"]
+    assert len(answer.content) < 1_000
+    assert api.index.queries == []
+
+
+async def test_too_many_sources_to_search_are_refused(api: Api) -> None:
+    headers = await api.setup()
+    body = {"query": "a", "source_ids": [str(uuid4()) for _ in range(101)]}
+
+    answer = await api.client.post(SEARCH, headers=headers, json=body)
+
+    assert code_of(answer) == (400, "bad-field")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+async def test_body_of_another_type_is_refused(api: Api, kind: str | None) -> None:
+    """A page elsewhere could send these from a browser without asking; not JSON."""
+    headers = {"Content-Type": kind} if kind else {}
+
+    answer = await api.client.post(
+        "/api/v1/setup", headers=headers, content=json.dumps(ADMIN).encode()
+    )
+
+    assert code_of(answer) == (415, "not-json")
+    assert await api.services.accounts.is_set_up() is False
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("", "bad-field"),
+        ("?q=", "empty-query"),
+        ("?q=a&limit=x", "bad-field"),
+        ("?q=a&limit=-1", "bad-limit"),
+        ("?q=a&limit=1000000000", "bad-limit"),
+        ("?q=a&limit=1&limit=2", "bad-field"),
+        ("?q=a&colour=red", "unknown-field"),
+        ("?q=%00", "bad-field"),
+        ("?q=a&mode=magic", "bad-field"),
+        ("?q=a&source_ids=x", "bad-field"),
+        ("?q=" + "x" * 60_000, "query-too-long"),
+    ],
+    ids=lambda value: value[:20],
+)
+async def test_bad_query_string_is_explained(api: Api, query: str, code: str) -> None:
+    headers = await api.setup()
+
+    answer = await api.client.get(SEARCH + query, headers=headers)
+
+    assert code_of(answer) == (400, code)
+    assert api.index.queries == []
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=-1", "limit=101", "offset=-1", "limit=x", "a=b"]
+)
+async def test_lists_have_bounds(api: Api, query: str) -> None:
+    headers = await api.setup()
+    source_id = await api.source(headers)
+
+    answer = await api.client.get(f"/api/v1/sources/{source_id}/documents?{query}", headers=headers)
+
+    assert code_of(answer) in {(400, "bad-field"), (400, "unknown-field")}
+    if query.startswith("limit") and "x" not in query:
+        assert "1 to 100" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/nothing",
+        "/api/v1",
+        "/api/v1/",
+        "//",
+        "/api/v1//me",
+        "/api/v1/oauth/callback",
+        "/api/v1/me/",
+    ]
+    + ["/admin/vespa", "/api/v1/settings/ai", "/static/x", "/%00", "/%ff", "/../../etc/passwd"],
+)
+async def test_unknown_address_is_a_clear_404(api: Api, path: str) -> None:
+    answer = await api.client.get(path)
+
+    assert code_of(answer) == (404, "not-found")
+
+
+async def test_wrong_method_names_the_right_ones(api: Api) -> None:
+    answer = await api.client.post("/api/v1/me")
+    odd = await api.client.request("BREW", "/api/v1/search")
+
+    assert code_of(answer) == (405, "method-not-allowed")
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+    assert code_of(odd) == (405, "method-not-allowed")
+    assert odd.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+async def test_body_over_the_limit_is_refused(api: Api) -> None:
+    headers = await api.setup()
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        for _ in range(20):
+            yield b" " * 100_000
+
+    typed = {**headers, "Content-Type": "application/json"}
+    declared = await post(api, headers, b" " * 2_000_000)
+    streamed = await api.client.post(SEARCH, headers=typed, content=chunks())
+
+    assert code_of(declared) == (413, "body-too-large")
+    assert code_of(streamed) == (413, "body-too-large")
+
+
+class BrokenIndex:
+    """Fails every search as the test wants."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    async def __call__(self, query: SearchQuery, principals: frozenset[str]) -> IndexPage:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after"),
+    [
+        (Unavailable("PostgreSQL is away", retry_after=2.4), 503, "unavailable", "3"),
+        (Transient("busy"), 503, "transient", "1"),
+        (ExceptionGroup("in a nursery", [Unavailable("away")]), 503, "unavailable", "1"),
+        (ExceptionGroup("o", [ExceptionGroup("i", [Transient("t")])]), 503, "transient", "1"),
+    ],
+)
+async def test_passing_failure_says_when_to_come_again(
+    api: Api, error: BaseException, status: int, code: str, retry_after: str
+) -> None:
+    headers = await api.setup()
+    api.index.search = BrokenIndex(error)
+
+    answer = await api.client.post(SEARCH, headers=headers, json={"query": "a"})
+
+    assert code_of(answer) == (status, code)
+    assert answer.headers["retry-after"] == retry_after
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("secret detail"), ExceptionGroup("x", [ValueError("secret detail")])]
+)
+async def test_unexpected_failure_tells_the_log_and_not_the_caller(
+    api: Api, error: BaseException
+) -> None:
+    headers = await api.setup()
+    api.index.search = BrokenIndex(error)
+
+    with capture_logs() as logs:
+        answer = await api.client.post(
+            SEARCH, headers={**headers, "X-Request-Id": "abc-1"}, json={"query": "a"}
+        )
+
+    assert code_of(answer) == (500, "internal")
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"] == "abc-1"
+    [failed] = [log for log in logs if log["event"] == "request.failed"]
+    assert "secret detail" in repr(failed["exc_info"])
+    [finished] = [log for log in logs if log["event"] == "request.finished"]
+    assert (finished["route"], finished["status"]) == ("/api/v1/search", 500)
+
+
+async def test_request_that_takes_too_long_is_given_up(postgres_url: str, tmp_path: Path) -> None:
+    was_cancelled = trio.Event()
+
+    async def forever(query: SearchQuery, principals: frozenset[str]) -> IndexPage:
+        try:
+            await trio.sleep_forever()
+        finally:
+            was_cancelled.set()
+        raise AssertionError
+
+    async with open_api(postgres_url, tmp_path, options=ApiOptions(request_time=1.0)) as api:
+        headers = await api.setup()
+        api.index.search = forever
+        answer = await api.client.post(SEARCH, headers=headers, json={"query": "a"})
+
+    assert code_of(answer) == (503, "request-timeout")
+    assert answer.headers["retry-after"]
+    assert was_cancelled.is_set()
+
+
+async def test_log_line_has_the_route_and_not_the_query(api: Api) -> None:
+    headers = await api.setup()
+
+    with capture_logs() as logs:
+        await api.client.get(f"{SEARCH}?q=hidden-word", headers=headers)
+        await api.client.get("/hidden-word")
+
+    assert [log["route"] for log in logs if log["event"] == "request.finished"] == [SEARCH, "none"]
+    assert "hidden-word" not in repr(logs)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_kept"), [("abc-1.2:3_4", True), ("a b", False), ("x" * 65, False), ("", False)]
+)
+async def test_request_id_is_kept_where_it_is_sane(api: Api, given: str, is_kept: bool) -> None:
+    answer = await api.client.get("/version", headers={"X-Request-Id": given})
+
+    assert (answer.headers["x-request-id"] == given) is is_kept
+    assert answer.headers["x-request-id"]
+
+
+async def test_answers_carry_security_headers(api: Api) -> None:
+    for path in ("/version", "/nothing", "/metrics", "/api/v1/me"):
+        headers = (await api.client.get(path)).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert "access-control-allow-origin" not in headers
+
+
+async def test_cors_lets_in_the_origins_of_the_settings(postgres_url: str, tmp_path: Path) -> None:
+    options = ApiOptions(cors_allowed_origins=("https://app.example.org",))
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    ours, other = {"Origin": "https://app.example.org"}, {"Origin": "https://evil.example.org"}
+
+    async with open_api(postgres_url, tmp_path, options=options) as api:
+        preflight = await api.client.options(SEARCH, headers={**ours, **asked})
+        refused = await api.client.options(SEARCH, headers={**other, **asked})
+        problem = await api.client.get("/api/v1/me", headers=ours)
+        stranger = await api.client.get("/version", headers=other)
+
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == ours["Origin"]
+    assert "Authorization" in preflight.headers["access-control-allow-headers"]
+    assert "DELETE" in preflight.headers["access-control-allow-methods"]
+    assert "access-control-allow-origin" not in refused.headers
+    assert "access-control-allow-methods" not in refused.headers
+    assert problem.status_code == 401
+    assert problem.headers["access-control-allow-origin"] == ours["Origin"]
+    assert (problem.headers["vary"], stranger.headers["vary"]) == ("Origin", "Origin")
+    assert "access-control-allow-origin" not in stranger.headers

@@ -1,0 +1,339 @@
+"""The API on a real socket: start, drain, limits, clients that go away."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from sercha.domain.query import SearchQuery
+from sercha.errors import SettingsError
+from sercha.roles.api import ApiOptions, ApiServices, run_api
+from sercha.services.ports import IndexPage
+from tests.support.api import ADMIN, ListedIndex, open_services
+from tests.support.postgres import PostgresServer
+
+LOGIN = {key: ADMIN[key] for key in ("email", "password")}
+
+
+@dataclass
+class Gate:
+    """A search that waits until the test lets it go on."""
+
+    entered: trio.Event = field(default_factory=trio.Event)
+    opened: trio.Event = field(default_factory=trio.Event)
+    cancelled: trio.Event = field(default_factory=trio.Event)
+
+    async def __call__(self, query: SearchQuery, principals: frozenset[str]) -> IndexPage:
+        self.entered.set()
+        try:
+            await self.opened.wait()
+        except trio.Cancelled:
+            self.cancelled.set()
+            raise
+        return IndexPage((), 0)
+
+
+@dataclass
+class Served:
+    """A served API."""
+
+    url: str
+    services: ApiServices
+    index: ListedIndex
+    drain: trio.Event
+    ended: trio.Event
+    client: httpx.AsyncClient
+
+    async def login(self) -> None:
+        """Set up and log the client in."""
+        await self.services.accounts.setup(**ADMIN)
+        answer = await self.client.post("/api/v1/auth/login", json=LOGIN)
+        self.client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        url = httpx.URL(self.url)
+        assert url.port
+        return url.host, url.port
+
+
+@asynccontextmanager
+async def serve(
+    url: str, root: Path, *, grace: float = 10.0, options: ApiOptions | None = None
+) -> AsyncGenerator[Served]:
+    """Serve on a free port of the loopback until the block ends."""
+    drain, ended = trio.Event(), trio.Event()
+    async with open_services(url, root, options=options) as (services, _, index):
+
+        async def run(task_status: trio.TaskStatus[list[str]]) -> None:
+            await run_api(
+                services,
+                host="127.0.0.1",
+                port=0,
+                drain=drain,
+                grace=grace,
+                task_status=task_status,
+            )
+            ended.set()
+
+        async with trio.open_nursery() as nursery:
+            [base] = await nursery.start(run)
+            async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+                yield Served(base, services, index, drain, ended, client)
+            drain.set()
+            with trio.fail_after(grace + 5):
+                await ended.wait()
+
+
+async def raw(address: tuple[str, int], request: bytes) -> bytes:
+    """Send bytes and return all that comes back until the end."""
+    stream = await trio.open_tcp_stream(*address)
+    async with stream:
+        await stream.send_all(request)
+        answer = b""
+        with trio.move_on_after(5):
+            async for part in stream:
+                answer += part
+        return answer
+
+
+async def test_nothing_is_printed_and_the_server_is_not_named(
+    postgres_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serve(postgres_url, tmp_path) as served:
+        answer = await served.client.get("/version")
+
+        assert served.url.startswith("http://127.0.0.1:")
+        assert answer.json() == {"version": "1.2.3"}
+        assert "server" not in answer.headers
+
+    assert "hypercorn" not in capsys.readouterr().err.lower()
+
+
+async def test_port_in_use_is_one_clear_error(postgres_url: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with open_services(postgres_url, tmp_path) as (services, _, _):
+            with pytest.raises(SettingsError) as caught:
+                await run_api(services, host="127.0.0.1", port=port, drain=trio.Event(), grace=1.0)
+
+    assert caught.value.error_code == "port-in-use"
+    assert str(port) in caught.value.message
+    assert "--port" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("nowhere.invalid", 8080), ("192.0.2.1", 8080), ("127.0.0.1", 70_000)]
+)
+async def test_address_that_is_not_ours_is_one_clear_error(
+    postgres_url: str, tmp_path: Path, host: str, port: int
+) -> None:
+    async with open_services(postgres_url, tmp_path) as (services, _, _):
+        with pytest.raises(SettingsError, match=f"{host}.*{port}"):
+            await run_api(services, host=host, port=port, drain=trio.Event(), grace=1.0)
+
+
+async def test_port_can_be_taken_again_at_once(postgres_url: str, tmp_path: Path) -> None:
+    async with serve(postgres_url, tmp_path) as served:
+        await served.client.get("/version")
+        port = served.address[1]
+    async with (
+        open_services(postgres_url, tmp_path) as (services, _, _),
+        trio.open_nursery() as nursery,
+    ):
+        drain = trio.Event()
+        run = partial(run_api, services, host="127.0.0.1", port=port, drain=drain, grace=1.0)
+        assert await nursery.start(run) == [f"http://127.0.0.1:{port}"]
+        drain.set()
+
+
+async def test_drain_refuses_new_requests_and_finishes_old_ones(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    gate = Gate()
+    async with serve(postgres_url, tmp_path) as served:
+        await served.login()
+        served.index.search = gate
+        answers: dict[str, httpx.Response] = {}
+
+        async def old_request() -> None:
+            answers["old"] = await served.client.post("/api/v1/search", json={"query": "a"})
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(old_request)
+            await gate.entered.wait()
+            await served.client.get("/version")  # leaves an idle connection behind
+            served.drain.set()
+            answers["write"] = await served.client.post(
+                "/api/v1/users",
+                json={"name": "Bob", "email": "bob@example.org", "password": "correct horse"},
+            )
+            answers["ready"] = await served.client.get("/ready")
+            answers["health"] = await served.client.get("/health")
+            assert not served.ended.is_set()
+            users = await served.services.accounts.users()
+            gate.opened.set()
+        with trio.fail_after(5):
+            await served.ended.wait()
+
+    write = answers["write"]
+    assert (write.status_code, write.json()["code"]) == (503, "draining")
+    assert write.headers["retry-after"] == "1"
+    assert write.headers["connection"] == "close"
+    assert [user.email for user in users] == [ADMIN["email"]]
+    assert (answers["ready"].status_code, answers["ready"].json()) == (503, {"status": "draining"})
+    assert answers["health"].status_code == 200
+    assert answers["old"].status_code == 200
+
+
+async def test_grace_cuts_off_what_does_not_end(postgres_url: str, tmp_path: Path) -> None:
+    gate = Gate()
+    async with serve(postgres_url, tmp_path, grace=1.0) as served:
+        await served.login()
+        served.index.search = gate
+        failed = trio.Event()
+
+        async def request() -> None:
+            with pytest.raises(httpx.TransportError):
+                await served.client.post("/api/v1/search", json={"query": "a"})
+            failed.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(request)
+            await gate.entered.wait()
+            started = trio.current_time()
+            served.drain.set()
+            with trio.fail_after(5):
+                await gate.cancelled.wait()
+                await served.ended.wait()
+                await failed.wait()
+
+    assert 0.9 < trio.current_time() - started < 4.0
+
+
+async def test_client_that_goes_away_cancels_its_request(postgres_url: str, tmp_path: Path) -> None:
+    gate = Gate()
+    async with serve(postgres_url, tmp_path) as served:
+        await served.login()
+        served.index.search = gate
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(served.client.post, "/api/v1/search", json={"query": "a"}))
+            await gate.entered.wait()
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(5):
+            await gate.cancelled.wait()
+
+        gate.opened.set()
+        again = await served.client.post("/api/v1/search", json={"query": "a"})
+
+    assert again.status_code == 200
+
+
+async def test_cancelled_server_ends_at_once(postgres_url: str, tmp_path: Path) -> None:
+    async with (
+        open_services(postgres_url, tmp_path) as (services, _, _),
+        trio.open_nursery() as nursery,
+    ):
+        run = partial(run_api, services, host="127.0.0.1", port=0, drain=trio.Event(), grace=30.0)
+        [url] = await nursery.start(run)
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            assert (await client.get("/version")).status_code == 200
+            with trio.fail_after(2):
+                nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_body_over_the_limit_is_refused_on_the_wire(
+    postgres_url: str, tmp_path: Path, is_chunked: bool
+) -> None:
+    async def chunks() -> AsyncGenerator[bytes]:
+        for _ in range(30):
+            yield b" " * 100_000
+
+    async with serve(postgres_url, tmp_path) as served:
+        content: Any = chunks() if is_chunked else b" " * 3_000_000
+        answer = await served.client.post(
+            "/api/v1/auth/login", content=content, headers={"Content-Type": "application/json"}
+        )
+        after = await served.client.get("/version")
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
+    assert after.status_code == 200
+
+
+async def test_query_of_100_kb_in_an_address_gets_words(postgres_url: str, tmp_path: Path) -> None:
+    async with serve(postgres_url, tmp_path) as served:
+        await served.login()
+        token = served.client.headers["Authorization"].encode()
+        request = (
+            b"GET /api/v1/search?q="
+            + b"x" * 100_000
+            + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        )
+        answer = await raw(served.address, request + b"Authorization: " + token + b"\r\n\r\n")
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["code"] == "query-too-long"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET /version HTTP/1.0", b"200"),
+        (b"OPTIONS * HTTP/1.1", b"404"),
+        (b"GET http://a/version HTTP/1.1", b"200"),
+        (b"GET version HTTP/1.1", b"200"),
+        (b"GET /%e2%28%a1 HTTP/1.1", b"404"),
+        (b"HEAD /version HTTP/1.1", b"200"),
+        (b"TRACE /version HTTP/1.1", b"405"),
+        (b"nonsense", b"400"),
+        (b"GET /" + b"x" * 200_000 + b" HTTP/1.1", b"431"),
+    ],
+    ids=lambda value: value.decode()[:20],
+)
+async def test_odd_requests_break_nothing(
+    postgres_url: str, tmp_path: Path, request_line: bytes, status: bytes
+) -> None:
+    async with serve(postgres_url, tmp_path) as served:
+        answer = await raw(
+            served.address, request_line + b"\r\nHost: a\r\nConnection: close\r\n\r\n"
+        )
+        after = await served.client.get("/version")
+
+    assert answer.split(b" ", 2)[1] == status, answer[:300]
+    assert b"<" not in answer
+    assert after.status_code == 200
+
+
+async def test_database_that_is_away_is_a_503_and_comes_back(
+    postgres_factory: Callable[..., PostgresServer], tmp_path: Path
+) -> None:
+    server = postgres_factory()
+    url = server.url_for(server.create_database())
+    async with serve(url, tmp_path) as served:
+        await served.login()
+        await trio.to_thread.run_sync(server.stop, "immediate")
+
+        me = await served.client.get("/api/v1/me")
+        health = await served.client.get("/health")
+        ready = await served.client.get("/ready")
+        await trio.to_thread.run_sync(server.start)
+        again = await served.client.get("/api/v1/me")
+
+    assert (me.status_code, me.json()["code"]) == (503, "database-unavailable")
+    assert me.headers["retry-after"]
+    assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
+    assert (ready.status_code, ready.json()) == (503, {"status": "unavailable"})
+    assert again.status_code == 200

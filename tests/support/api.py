@@ -1,0 +1,242 @@
+"""The API with real services on a real database; only the index is a list that the test fills."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from quart_trio import QuartTrio
+
+from sercha.adapters.connectors.localfs import Localfs
+from sercha.adapters.postgres.accounts import PostgresAccountStore
+from sercha.adapters.postgres.changes import PostgresChangeFeed
+from sercha.adapters.postgres.documents import PostgresDocumentStore
+from sercha.adapters.postgres.migrate import migrate
+from sercha.adapters.postgres.nodes import PostgresNodeStore
+from sercha.adapters.postgres.pool import ConnectionPool, open_pool
+from sercha.adapters.postgres.sources import PostgresSourceStore
+from sercha.adapters.postgres.tasks import PostgresTaskQueue
+from sercha.adapters.security.passwords import Argon2Passwords
+from sercha.adapters.security.tokens import JwtTokens
+from sercha.domain.account import Role
+from sercha.domain.document import Chunk, DocumentDraft, DocumentId
+from sercha.domain.query import SearchQuery
+from sercha.domain.source import ProviderType
+from sercha.roles.api import ApiOptions, ApiServices, Traffic, create_app
+from sercha.services.accounts import Accounts
+from sercha.services.documents import Documents
+from sercha.services.follow import Follower
+from sercha.services.index_care import IndexCare
+from sercha.services.ports import (
+    Change,
+    DocumentVersion,
+    FeedPosition,
+    IndexHit,
+    IndexPage,
+    VerifyReport,
+)
+from sercha.services.search import Search
+from sercha.services.sources import Sources
+from sercha.telemetry.health import ComponentHealth, Health
+
+ADMIN = {"name": "Ann", "email": "ann@example.org", "password": "correct horse"}
+SECRET = "a secret for tests only, long enough"
+
+
+class SystemClock:
+    """Wall time."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass
+class ListedIndex:
+    """A `SearchIndex` that finds what the test lists."""
+
+    hits: tuple[IndexHit, ...] = ()
+    at: FeedPosition | None = None
+    queries: list[SearchQuery] = field(default_factory=list)
+    generation: str = "test"
+
+    async def position(self) -> FeedPosition | None:
+        return self.at
+
+    async def apply(self, changes: Sequence[Change], position: FeedPosition | None) -> None:
+        raise NotImplementedError
+
+    async def reset(self) -> None:
+        raise NotImplementedError
+
+    async def search(self, query: SearchQuery, principals: frozenset[str]) -> IndexPage:
+        self.queries.append(query)
+        page = self.hits[query.offset : query.offset + query.limit]
+        return IndexPage(page, len(self.hits))
+
+    def spans(self, query: SearchQuery, text: str) -> list[tuple[int, int]]:
+        found = [(text.find(term.text), len(term.text)) for term in query.terms]
+        return sorted((at, at + length) for at, length in found if at >= 0)
+
+    async def verify(self, truth: AsyncIterable[list[DocumentVersion]]) -> VerifyReport:
+        checked = 0
+        async for batch in truth:
+            checked += len(batch)
+        return VerifyReport(checked=checked)
+
+
+@dataclass
+class Api:
+    """One API under test."""
+
+    app: QuartTrio
+    client: httpx.AsyncClient
+    services: ApiServices
+    pool: ConnectionPool
+    index: ListedIndex
+    root: Path
+    """A folder that localfs sources may read."""
+
+    async def setup(self) -> dict[str, str]:
+        """Make the first administrator and return the headers of a log-in."""
+        answer = await self.client.post("/api/v1/setup", json=ADMIN)
+        assert answer.status_code == 201, answer.text
+        return await self.login(ADMIN["email"], ADMIN["password"])
+
+    async def login(self, email: str, password: str) -> dict[str, str]:
+        """Return the headers of a log-in."""
+        answer = await self.client.post(
+            "/api/v1/auth/login", json={"email": email, "password": password}
+        )
+        assert answer.status_code == 200, answer.text
+        return {"Authorization": f"Bearer {answer.json()['token']}"}
+
+    async def user(self, role: Role) -> dict[str, str]:
+        """Add a user with *role* and return the headers of a log-in."""
+        email = f"{role}@example.org"
+        await self.services.accounts.create_user(role.value, email, "correct horse", role)
+        return await self.login(email, "correct horse")
+
+    async def source(self, headers: dict[str, str], name: str = "notes") -> str:
+        """Add a source and return its id."""
+        answer = await self.client.post(
+            "/api/v1/sources",
+            headers=headers,
+            json={
+                "name": name,
+                "provider_type": "localfs",
+                "config": {"paths": [str(self.root)]},
+            },
+        )
+        assert answer.status_code == 201, answer.text
+        return answer.json()["id"]
+
+    async def document(
+        self,
+        source_id: Any,
+        text: str,
+        *,
+        name: str = "a.txt",
+        readers: tuple[str, ...] = ("team",),
+    ) -> DocumentId:
+        """Store a document of one chunk and return its id."""
+        store = PostgresDocumentStore(self.pool)
+        draft = DocumentDraft(
+            external_id=name,
+            path=f"/{name}",
+            title=name,
+            mime_type="text/plain",
+            text=text,
+            chunks=(Chunk(0, 0, len(text)),),
+            fingerprint="1",
+            content_hash=b"1",
+            readers=readers,
+            metadata={"language": "en"},
+        )
+        async with self.pool.transaction() as tx:
+            await store.save(tx, source_id, [draft])
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT id FROM document WHERE external_id = %s", [name]
+            )
+            row = await cursor.fetchone()
+        assert row is not None
+        return DocumentId(row[0])
+
+
+@asynccontextmanager
+async def open_services(
+    url: str,
+    root: Path,
+    *,
+    options: ApiOptions | None = None,
+    setup_token: str | None = None,
+) -> AsyncGenerator[tuple[ApiServices, ConnectionPool, ListedIndex]]:
+    """Open the services on a migrated database."""
+    async with open_pool(url) as pool:
+        await migrate(pool)
+        clock, index, feed = SystemClock(), ListedIndex(), PostgresChangeFeed(pool)
+        documents, queue = PostgresDocumentStore(pool), PostgresTaskQueue(pool)
+
+        async def metrics() -> tuple[bytes, str]:
+            return generate_latest(), CONTENT_TYPE_LATEST
+
+        async def probe() -> ComponentHealth:
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+            return ComponentHealth(is_healthy=True, is_vital=True)
+
+        services = ApiServices(
+            accounts=Accounts(
+                pool,
+                PostgresAccountStore(pool),
+                Argon2Passwords(),
+                JwtTokens(SECRET),
+                clock,
+                setup_token=setup_token,
+            ),
+            sources=Sources(
+                pool,
+                PostgresSourceStore(pool),
+                documents,
+                queue,
+                {ProviderType.LOCALFS: Localfs((root,))},
+                clock,
+            ),
+            documents=Documents(documents),
+            search=Search(index, documents),
+            # Never run: the index is what the test lists.
+            index=IndexCare(
+                index, feed, Follower(index, feed, documents, cast("Any", None), lambda: "test")
+            ),
+            queue=queue,
+            nodes=PostgresNodeStore(pool),
+            health=Health({"postgres": probe}),
+            version="1.2.3",
+            metrics=metrics,
+            options=options or ApiOptions(),
+        )
+        yield services, pool, index
+
+
+@asynccontextmanager
+async def open_api(
+    url: str,
+    root: Path,
+    *,
+    options: ApiOptions | None = None,
+    setup_token: str | None = None,
+    traffic: Traffic | None = None,
+) -> AsyncGenerator[Api]:
+    """Open the application with a client that calls it in this process, without sockets."""
+    async with open_services(url, root, options=options, setup_token=setup_token) as opened:
+        services, pool, index = opened
+        app = create_app(services, traffic=traffic)
+        transport = httpx.ASGITransport(app=cast("Any", app))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            yield Api(app, client, services, pool, index, root)
