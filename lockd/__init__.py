@@ -1,5 +1,4 @@
 """Leases for Trio programs: who may act, until when, and how the others can tell.
 
-Importing this package needs nothing but Trio. What talks to PostgreSQL is in `lockd.postgres` and needs
-the extra ``lockd[postgres]``.
+Importing this package needs nothing but Trio. What talks to PostgreSQL is in `lockd.postgres` and needs psycopg.
 """

@@ -231,16 +231,16 @@ def _content(response: httpx.Response, url: str) -> Any:
 def _error(response: httpx.Response, content: Any) -> SerchaError:
     answer = cast("dict[str, Any]", content if isinstance(content, dict) else {})
     message = str(answer.get("error") or f"the server answered {response.status_code}")
-    code = str(answer.get("code") or "") or None
+    given = str(answer.get("code") or "") or None
     if response.status_code in {429, 502, 503, 504}:
         retry_after = response.headers.get("Retry-After", "")
         return Transient(
-            message, code=code, retry_after=float(retry_after) if retry_after.isdecimal() else None
+            message, code=given, retry_after=float(retry_after) if retry_after.isdecimal() else None
         )
     if response.status_code >= 500:
         request_id = response.headers.get("X-Request-Id", "")
-        return SerchaError(message + (f" (request {request_id})" if request_id else ""), code=code)
-    return _BY_STATUS.get(response.status_code, Rejected)(message, code=code)
+        return SerchaError(message + (f" (request {request_id})" if request_id else ""), code=given)
+    return _BY_STATUS.get(response.status_code, Rejected)(message, code=given)
 
 
 def _log_in(url: str, *, has_token: bool) -> str:

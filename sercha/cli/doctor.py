@@ -8,14 +8,13 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from sercha.cli.checks import Finding, Verdict, check_machine, check_settings
 from sercha.cli.checks_net import check_api, check_database, check_port
 from sercha.cli.config import RoleOption, likely_role
 from sercha.cli.exits import Status, run_async
-from sercha.cli.show import is_terminal, print_json, safe
+from sercha.cli.show import Output, is_terminal, print_json, safe
 from sercha.settings import Role
 
 _STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
@@ -51,7 +50,7 @@ async def _doctor(role: Role, *, as_json: bool) -> int:
 
 
 def _print(finding: Finding) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Output(highlight=False, soft_wrap=True)
     style = _STYLES[finding.verdict] if is_terminal() else ""
     line = Text(f"{finding.verdict:<5}", style=style)
     console.print(line + Text(f"{safe(finding.name)}: {safe(finding.message)}", style=""))

@@ -40,6 +40,10 @@ def status_of(error: BaseException) -> int:
 
     Errors that nobody raised on purpose are bugs and keep their traceback.
     """
+    if isinstance(error, SystemExit):
+        if isinstance(error.__context__, BrokenPipeError):  # typer has seen it first
+            return _leave_broken_pipe()
+        return error.code if isinstance(error.code, int) else Status.FAILED
     leaves = list(_leaves(error))
     expected = [leaf for leaf in leaves if isinstance(leaf, SerchaError)]
     bugs = [leaf for leaf in leaves if not _is_expected(leaf)]

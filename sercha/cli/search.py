@@ -6,12 +6,11 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from sercha.cli.api import open_api
 from sercha.cli.exits import run_async
-from sercha.cli.show import highlighted, is_terminal, print_json, safe
+from sercha.cli.show import Output, highlighted, is_terminal, print_json, safe
 from sercha.cli.sync import find_source
 
 
@@ -49,7 +48,7 @@ async def _search(body: dict[str, object], sources: list[str], *, as_json: bool)
 
 
 def _print_page(page: dict[str, Any], *, first: int) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Output(highlight=False, soft_wrap=True)
     results = page["results"]
     for number, result in enumerate(results, first):
         document = result["document"]

@@ -49,7 +49,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         table.add_column(column, overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    Output().print(table)
 
 
 def highlighted(snippet: str) -> Text:
@@ -59,6 +59,14 @@ def highlighted(snippet: str) -> Text:
         words = safe(html.unescape(_TAG.sub("", part)))
         text.append(words, style="bold" if number % 2 else None)
     return text
+
+
+class Output(Console):
+    """A console that lets a broken pipe through: `sercha.cli.exits` knows what to do about it."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on with the `BrokenPipeError` that is being handled."""
+        raise
 
 
 def is_terminal() -> bool:

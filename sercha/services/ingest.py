@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
 
+import trio
+
 from sercha.domain.chunking import chunk_text
 from sercha.domain.document import DocumentDraft
 from sercha.domain.source import IssueKind, ItemIssue, SyncStats
@@ -22,6 +24,9 @@ PENDING_CHARS_MAX = 8_000_000
 EXTERNAL_ID_BYTES_MAX = 2_000
 """Longer identities do not fit PostgreSQL's index."""
 TITLE_CHARS_MAX = 500
+
+_CHUNKERS = trio.CapacityLimiter(2)
+"""Threads that cut texts into chunks: seconds for the longest, so never on the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,9 @@ class Ingest:
             title=(extracted.title or name)[:TITLE_CHARS_MAX],
             mime_type=extracted.mime_type,
             text=extracted.text,
-            chunks=chunk_text(extracted.text, extracted.mime_type),
+            chunks=await trio.to_thread.run_sync(
+                chunk_text, extracted.text, extracted.mime_type, limiter=_CHUNKERS
+            ),
             fingerprint=item.fingerprint,
             content_hash=content_hash,
             metadata=metadata,

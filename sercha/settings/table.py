@@ -92,6 +92,11 @@ def _default_host(_: Environ, role: Role) -> str:
     return "127.0.0.1" if role is Role.UP else "0.0.0.0"  # noqa: S104 - containers; documented
 
 
+def _default_log_level(_: Environ, role: Role) -> str:
+    # Under `up` people look at the terminal, for progress and for the address.
+    return "warning" if role is Role.UP else "info"
+
+
 def _default_data_dir(environ: Environ, _: Role) -> str | None:
     data_home = environ.get("XDG_DATA_HOME", "")
     if data_home.startswith("/"):
@@ -253,7 +258,8 @@ SETTINGS: tuple[Setting, ...] = (
         "The least serious events that are logged.",
         "`debug`, `info`, `warning` or `error`",
         choice("debug", "info", "warning", "error"),
-        default="info",
+        compute_default=_default_log_level,
+        default_note="info; warning under `up`",
     ),
     Setting(
         "LOG_FORMAT",

@@ -41,6 +41,14 @@ def child(shelter: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+@pytest.fixture
+def stranger(postgres_room: Room) -> Iterator[subprocess.Popen[bytes]]:
+    """Give a process of the server's account that is no server."""
+    with subprocess.Popen(["sleep", "600"], **run_as(postgres_room.account)) as process:
+        yield process
+        process.kill()
+
+
 async def test_data_of_the_first_start_is_there_at_the_second(tmp_path: Path, shelter: Path):
     with data_folder(tmp_path / "new" / "data") as folder:
         async with embedded_postgres(folder, shelter=shelter) as server:
@@ -62,6 +70,7 @@ async def test_server_is_private_durable_and_out_of_reach_of_ctrl_c(tmp_path: Pa
             shown = [ask(server.conninfo, f"show {name}")[0][0] for name in names]
             role = ask(server.conninfo, "select rolname from pg_roles where rolsuper")
             session = os.getsid(server.pid or 0)
+            assert server.pid in processes_naming(folder.path)
             modes = [
                 path.stat().st_mode & 0o777
                 for path in (folder.path, server.data_dir, folder.path / "postgres.password")
@@ -285,25 +294,24 @@ async def test_server_that_keeps_dying_cancels_the_block(
 
 
 async def test_pid_that_now_is_somebody_elses_is_left_alone(
-    tmp_path: Path, shelter: Path, postgres_server: PostgresServer, postgres_room: Room
+    tmp_path: Path,
+    shelter: Path,
+    postgres_server: PostgresServer,
+    stranger: subprocess.Popen[bytes],
 ):
-    with (
-        data_folder(tmp_path / "data") as folder,
-        subprocess.Popen(["sleep", "600"], **run_as(postgres_room.account)) as stranger,  # noqa: ASYNC220
-    ):
+    with data_folder(tmp_path / "data") as folder:
         async with embedded_postgres(folder, shelter=shelter) as server:
             pid_file = server.data_dir / "postmaster.pid"
             content = pid_file.read_text()
         for pid in (stranger.pid, postgres_server.pid, os.getpid(), os.getppid(), 1):
             pid_file.write_text(content.replace(content.split("\n")[0], str(pid), 1))
             pid_file.chmod(0o600)
-            os.chown(pid_file, postgres_room.account.pw_uid, postgres_room.account.pw_gid)
+            os.chown(pid_file, postgres_server.account.pw_uid, postgres_server.account.pw_gid)
             (server.data_dir / ".s.PGSQL.5432.lock").write_text(f"{pid}\n")
             async with embedded_postgres(folder, shelter=shelter) as server:
                 assert ask(server.conninfo, "select 1") == [(1,)]
 
-        assert stranger.poll() is None
-        stranger.kill()
+    assert stranger.poll() is None
     assert postgres_server.execute("select 1") == [(1,)]
 
 

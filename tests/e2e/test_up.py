@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sercha import Sercha, processes_of, wait_gone
+from tests.support.sercha import Sercha, clean_up, processes_of, wait_gone
 
 Up = Callable[..., Sercha]
 
@@ -20,8 +20,7 @@ Up = Callable[..., Sercha]
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    for pid in processes_of(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+    clean_up(tmp_path)
 
 
 @pytest.fixture
@@ -56,7 +55,9 @@ def test_first_start_indexes_answers_and_ends_without_a_trace(
 
     assert search(sercha, "oolong") == ["tea.md"]
     assert search(sercha, "arabica mountains") == ["coffee.md"]
-    assert "<script>" not in sercha.cli("search", "oolong", "--json").stdout.replace("\\u003c", "<")
+    (found,) = json.loads(sercha.cli("search", "oolong", "--json").stdout)["results"]
+    assert "<mark>Oolong</mark>" in found["highlights"][0]
+    assert "&lt;script&gt;" in found["highlights"][0]
     assert sercha.stop(number) == 0, sercha.output
     wait_gone(home)
     assert "Traceback" not in sercha.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,11 +66,12 @@ class Sercha:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-            if match := re.search(r"ready: (\S+)", line):
-                self.url = match[1]
-                self._ready.set()
+        with self.process.stdout as output:
+            for line in output:
+                self.lines.append(line.rstrip("\n"))
+                if match := re.search(r"^ready: (\S+)", line):
+                    self.url = match[1]
+                    self._ready.set()
         self._ready.set()
 
     @property
@@ -165,22 +167,41 @@ def _parse(content: bytes) -> Any:
 
 
 def processes_of(home: Path) -> list[int]:
-    """Return the pids of all processes that belong to *home*: by command line or by environment."""
+    """Return the pids of all processes that belong to *home*: by command line, environment or place.
+
+    Under root PostgreSQL's cluster may live elsewhere; the data folder then says where.
+    """
     mark = os.fsencode(home)
+    places = (str(home), *map(str, clusters_of(home)))
     pids: list[int] = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         try:
             status = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            belongs = mark in (entry / "cmdline").read_bytes() or (
-                b"HOME=" + mark + b"\0" in (entry / "environ").read_bytes()
+            belongs = (
+                mark in (entry / "cmdline").read_bytes()
+                or b"HOME=" + mark + b"\0" in (entry / "environ").read_bytes()
+                or str((entry / "cwd").readlink()).startswith(places)
             )
         except (OSError, IndexError):
             continue
         if belongs and status != "Z":
             pids.append(int(entry.name))
     return pids
+
+
+def clusters_of(home: Path) -> list[Path]:
+    """Return the clusters of *home*'s data folders that live outside of it."""
+    return [Path(note.read_text().strip()) for note in home.glob("*/postgres.path")]
+
+
+def clean_up(home: Path) -> None:
+    """Kill what is left of *home* and remove clusters outside of it."""
+    for pid in processes_of(home):
+        os.kill(pid, signal.SIGKILL)
+    for cluster in clusters_of(home):
+        shutil.rmtree(cluster, ignore_errors=True)
 
 
 def wait_gone(home: Path, seconds: float = 15) -> None:

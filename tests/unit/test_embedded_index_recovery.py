@@ -195,6 +195,11 @@ async def test_copy_damaged_while_it_runs_says_so_until_it_is_replaced(tmp_path:
             with pytest.raises(Transient):  # no answer is better than an empty one
                 await total(index, "red")
 
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await index.replace(refill(), at(index, "7:7:"))
+        with pytest.raises(Transient):
+            await index.apply([added(1, "red")], at(index, "7:7:"))
         await index.replace(refill(), at(index, "7:7:"))
         assert await total(index, "red") == 1
         assert await index.position() == at(index, "7:7:")

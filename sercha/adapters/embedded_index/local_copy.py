@@ -116,12 +116,15 @@ class LocalCopy:
 
     def begin_replacing(self) -> None:
         """Stage the removal of everything; a damaged copy is wiped and answers nothing until `commit`."""
-        if self.is_damaged or self._writer is None:
+        if self.is_damaged:
             self.reset()
-            self._searcher = None
-        else:
-            with guarded("writing"):
-                self._writer.delete_documents_by_query(Query.all_query())
+            self.is_damaged = True
+            return
+        if self._writer is None:
+            self._load()
+        with guarded("writing"):
+            assert self._writer is not None
+            self._writer.delete_documents_by_query(Query.all_query())
 
     def stage(self, changes: Sequence[Change]) -> None:
         """Write without a commit; to be called in a thread of Trio's, where a cancellation ends it."""
@@ -150,6 +153,7 @@ class LocalCopy:
             self.position = position or self.position
             index.reload()
             self._searcher = index.searcher()
+            self.is_damaged = False
 
     def undo(self) -> None:
         """Forget what was staged; a writer that cannot is replaced at the next write."""
@@ -161,33 +165,6 @@ class LocalCopy:
         except EngineFailure as error:
             log.warning("index.failed", doing="rolling back", error=str(error))
             self._drop_writer()
-
-    def begin_replacement(self) -> None:
-        """Stage the removal of everything; the last commit answers until `end_replacement`."""
-        if self.is_damaged:
-            self.reset()
-        if self._writer is None:
-            self._load()
-        with guarded("writing"):
-            assert self._writer is not None
-            self._writer.delete_documents_by_query(Query.all_query())
-
-    def stage(self, changes: Sequence[Change]) -> None:
-        """Write without a commit, between `begin_replacement` and its end."""
-        with guarded("writing"):
-            self._stage(changes, None)
-
-    def end_replacement(self, position: FeedPosition) -> None:
-        """Commit what was staged in the place of what was there."""
-        with guarded("writing"):
-            self._stage([], position)
-            self._commit()
-        self.position = position
-
-    def abandon(self) -> None:
-        """Forget what was staged; the last commit stays."""
-        if self._writer is not None:
-            self._undo()
 
     def check(self) -> None:
         """Find out whether a failure came from damaged files.

@@ -149,7 +149,9 @@ class ServerProcess:
 
     def _command(self) -> list[str]:
         command = [self.site.installation.program("postgres"), "-D", str(self.site.data)]
-        command += ["-c", MARK]
+        # The folder is only for people who look at the list of processes; ASCII, as the server keeps it.
+        folder = os.fspath(self.site.folder).encode("ascii", "backslashreplace").decode()
+        command += ["-c", MARK, "-c", f"sercha.data_dir={folder}"]
         for name, value in {**self._settings, **self.endpoint.settings()}.items():
             command += ["-c", f"{name}={value}"]
         return command

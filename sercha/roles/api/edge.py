@@ -243,7 +243,9 @@ def _finish(exchange: _Exchange) -> None:
     seconds = trio.current_time() - exchange.started_at
     route = exchange.note.route
     metrics.record(scope["method"], route, status, seconds)
-    _log.info(
+    # Balancers and monitors ask every second or so.
+    log = _log.debug if scope["path"] in _ALWAYS_ANSWERED else _log.info
+    log(
         "request.finished",
         method=scope["method"],
         route=route,
