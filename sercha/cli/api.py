@@ -76,8 +76,6 @@ def find_access(environ: Mapping[str, str]) -> Access:
         )
     if settings.sercha_token:
         return Access(url, settings.sercha_token)
-    if profile is None or profile.url != url:
-        return Access(url)
     return Access(url, profile_path=path)
 
 

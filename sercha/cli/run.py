@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -115,6 +116,8 @@ async def until_signal() -> AsyncGenerator[trio.Event]:
                     scope.cancel("a second signal")
                     return
                 drain.set()
+                if sys.stderr.isatty():
+                    print("stopping; once more stops at once", file=sys.stderr)
 
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as scope:

@@ -276,6 +276,11 @@ class _BarDisplay(_Display):
         self._progress.update(self._bars[followed.task_id], completed=done, total=expected)
         self._progress.refresh()
 
+    def end(self, followed: Followed, message: str) -> None:
+        if followed.task_id in self._bars:
+            self._progress.remove_task(self._bars.pop(followed.task_id))
+        super().end(followed, message)
+
     def _say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False)
 

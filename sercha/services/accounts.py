@@ -22,7 +22,7 @@ import structlog
 from sercha.domain.account import Role, Session, TeamSettings, User
 from sercha.domain.query import SearchMode
 from sercha.errors import Conflict, Forbidden, NotFound, Rejected, Unauthenticated
-from sercha.services.attempts import Attempts
+from sercha.services.login_attempts import LoginAttempts
 from sercha.services.ports import AccountStore, Clock, Database, Passwords, Tokens
 
 TOKEN_TTL = timedelta(minutes=30)
@@ -81,7 +81,7 @@ class Accounts:
         self._tokens = tokens
         self._clock = clock
         self._setup_token = setup_token
-        self._attempts = Attempts()
+        self._attempts = LoginAttempts()
 
     # Set-up and sessions
 

@@ -9,15 +9,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
 import pytest
 import trio
 
+from sercha.adapters.postgres.pool import ConnectionPool
 from sercha.domain.query import SearchQuery
 from sercha.errors import SettingsError
 from sercha.roles.api import ApiOptions, ApiServices, run_api
+from sercha.roles.api.serve import CLOSE_GRACE, LINGER
 from sercha.services.ports import IndexPage
 from tests.support.api import ADMIN, ListedIndex, open_services
 from tests.support.postgres import PostgresServer
@@ -50,6 +53,7 @@ class Served:
     url: str
     services: ApiServices
     index: ListedIndex
+    pool: ConnectionPool
     drain: trio.Event
     ended: trio.Event
     client: httpx.AsyncClient
@@ -74,7 +78,7 @@ async def serve(
 ) -> AsyncGenerator[Served]:
     """Serve on a free port of the loopback until the block ends."""
     drain, ended = trio.Event(), trio.Event()
-    async with open_services(url, root, options=options) as (services, _, index):
+    async with open_services(url, root, options=options) as (services, pool, index):
 
         async def run(task_status: trio.TaskStatus[list[str]]) -> None:
             await run_api(
@@ -90,7 +94,7 @@ async def serve(
         async with trio.open_nursery() as nursery:
             [base] = await nursery.start(run)
             async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
-                yield Served(base, services, index, drain, ended, client)
+                yield Served(base, services, index, pool, drain, ended, client)
             drain.set()
             with trio.fail_after(grace + 5):
                 await ended.wait()
@@ -181,6 +185,11 @@ async def test_drain_refuses_new_requests_and_finishes_old_ones(
             )
             answers["ready"] = await served.client.get("/ready")
             answers["health"] = await served.client.get("/health")
+            # Longer than a drain lasts that has nothing to wait for.
+            until = trio.current_time() + LINGER + CLOSE_GRACE + 0.5
+            while trio.current_time() < until:
+                assert (await served.client.get("/api/v1/me")).json()["code"] == "draining"
+                await trio.sleep(0.2)
             assert not served.ended.is_set()
             users = await served.services.accounts.users()
             gate.opened.set()
@@ -238,6 +247,40 @@ async def test_client_that_goes_away_cancels_its_request(postgres_url: str, tmp_
         again = await served.client.post("/api/v1/search", json={"query": "a"})
 
     assert again.status_code == 200
+
+
+async def test_clients_that_go_away_at_random_moments_leave_nothing_behind(
+    postgres_url: str, tmp_path: Path, seed: int
+) -> None:
+    random = Random(seed)
+    async with serve(postgres_url, tmp_path) as served:
+        await served.login()
+        token = b"Authorization: " + served.client.headers["Authorization"].encode()
+        confirmed: set[str] = set()
+
+        async def write(number: int) -> None:
+            email = f"user{number}@example.org"
+            body = {"name": "N", "email": email, "password": "correct horse"}
+            content = json.dumps(body).encode()
+            head = b"POST /api/v1/users HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            sizes = b"Content-Length: %d\r\nConnection: close\r\n" % len(content)
+            with trio.move_on_after(random.uniform(0.0, 0.3)):
+                answer = await raw(served.address, head + sizes + token + b"\r\n\r\n" + content)
+                assert answer.startswith(b"HTTP/1.1 201 ")
+                confirmed.add(email)
+
+        for first in range(0, 80, 8):
+            async with trio.open_nursery() as nursery:
+                for number in range(first, first + 8):
+                    nursery.start_soon(write, number)
+        with trio.fail_after(5):
+            while served.pool.statistics().in_use:  # noqa: ASYNC110  the pool has no event
+                await trio.sleep(0.01)
+        users = {user["email"] for user in (await served.client.get("/api/v1/users")).json()}
+
+    print(f"{len(confirmed)} of 80 were confirmed, {len(users) - 1} are there")
+    assert confirmed <= users
+    assert 0 < len(confirmed) < 80
 
 
 async def test_cancelled_server_ends_at_once(postgres_url: str, tmp_path: Path) -> None:
@@ -334,6 +377,31 @@ async def test_odd_requests_break_nothing(postgres_url: str, tmp_path: Path) -> 
             assert answer.split(b" ", 2)[1] == status, (request_line[:50], answer[:300])
             assert b"<" not in answer
         assert (await served.client.get("/version")).status_code == 200
+
+
+WEBSOCKET = (
+    b"GET /api/v1/me HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+async def test_web_sockets_are_refused(postgres_url: str, tmp_path: Path) -> None:
+    async with serve(postgres_url, tmp_path) as served:
+        answer = await raw(served.address, WEBSOCKET)
+
+    assert answer.startswith(b"HTTP/1.1 403 ")
+
+
+async def test_pipelined_requests_are_all_answered(postgres_url: str, tmp_path: Path) -> None:
+    one = b"GET /version HTTP/1.1\r\nHost: a\r\n"
+    body = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+    last = one + b"Connection: close\r\n\r\n"
+
+    async with serve(postgres_url, tmp_path) as served:
+        answer = await raw(served.address, one + b"\r\n" + body + one + b"\r\n" + last)
+
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert answer.count(b"HTTP/1.1 415 ") == 1
 
 
 async def test_database_that_is_away_is_a_503_and_comes_back(

@@ -42,11 +42,19 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
     }
 
 
+def run(arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        arguments, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
 class Sercha:
     """One running `sercha up|api|worker|all`; its output is kept in `lines`."""
 
     def __init__(self, home: Path, *arguments: str, **variables: str) -> None:
         self.home = home
+        self.variables = variables
         self.env = environment(home, **variables)
         self.lines: list[str] = []
         self._ready = threading.Event()
@@ -147,14 +155,7 @@ class Sercha:
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a client command with this home's profile."""
-        result = subprocess.run(
-            command(*arguments),
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        result = run(command(*arguments), self.env)
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
 

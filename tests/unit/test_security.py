@@ -13,7 +13,7 @@ from sercha.adapters.security.passwords import Argon2Passwords
 from sercha.adapters.security.tokens import JwtTokens
 from sercha.domain.account import Role, User
 from sercha.errors import Transient, Unauthenticated
-from sercha.services.attempts import ADDRESSES_MAX, FREE_FAILURES, WAIT_CAP, Attempts
+from sercha.services.login_attempts import ADDRESSES_MAX, FREE_FAILURES, WAIT_CAP, LoginAttempts
 
 NOW = datetime.now(UTC)
 USER = User(uuid4(), "a@x", "A", Role.ADMIN, True, uuid4(), NOW, NOW)
@@ -66,7 +66,7 @@ def test_token_names_its_session_to_those_with_the_secret() -> None:
 @pytest.mark.parametrize(("age", "code"), [(60, "token-expired"), (5, None)])
 def test_token_ends_with_little_leeway(age: int, code: str | None) -> None:
     tokens = JwtTokens("secret")
-    end = NOW - timedelta(seconds=age)
+    end = datetime.now(UTC) - timedelta(seconds=age)
     token = tokens.issue(USER, uuid4(), issued_at=end - timedelta(minutes=5), expires_at=end)
 
     if code is None:
@@ -78,7 +78,7 @@ def test_token_ends_with_little_leeway(age: int, code: str | None) -> None:
 
 
 async def test_failures_in_a_row_cost_time(autojump_clock: MockClock) -> None:
-    attempts = Attempts()
+    attempts = LoginAttempts()
     waits: list[float | None] = []
     for _ in range(FREE_FAILURES - 1):
         attempts.fail("a@x")
@@ -97,7 +97,7 @@ async def test_failures_in_a_row_cost_time(autojump_clock: MockClock) -> None:
 
 
 async def test_attempts_forget_rather_than_grow() -> None:
-    attempts = Attempts()
+    attempts = LoginAttempts()
     for number in range(ADDRESSES_MAX + 10):
         attempts.fail(f"{number}@x")
 

@@ -27,7 +27,7 @@ class _Record:
     """Trio's clock."""
 
 
-class Attempts:
+class LoginAttempts:
     """Failed log-ins by email."""
 
     def __init__(self) -> None:
