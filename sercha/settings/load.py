@@ -48,12 +48,10 @@ def load_settings(
     *,
     role: Role,
     overrides: Mapping[str, str] | None = None,
-    generated: Mapping[str, str] | None = None,
 ) -> Settings:
     """Read all settings for *role*. An empty variable counts as not set.
 
-    *overrides* (from flags of the command line) win over *environ*; *generated* fills in what is not given
-    and replaces defaults. Both are by variable name.
+    *overrides* (from flags of the command line, by variable) win over *environ*.
 
     Raises:
         SettingsError: one line for each mistake, naming the variable and what is allowed.
@@ -68,7 +66,7 @@ def load_settings(
     sources: dict[str, ValueSource] = {}
     for setting in SETTINGS:
         try:
-            given = _find(setting, environ, role, overrides or {}, generated or {})
+            given = _find(setting, environ, role, overrides or {})
             values[setting.field] = _value(setting, given, role, is_dev=is_dev)
             sources[setting.name] = given.source
         except ValueError as error:
@@ -111,7 +109,6 @@ def _find(
     environ: Environ,
     role: Role,
     overrides: Mapping[str, str],
-    generated: Mapping[str, str],
 ) -> _Given:
     name = setting.name
     if overrides.get(name, "").strip():
@@ -124,8 +121,8 @@ def _find(
         return _Given(text, ValueSource.ENVIRONMENT)
     if file:
         return _Given(_read_file(f"{name}_FILE", file), ValueSource.FILE)
-    if generated.get(name, "").strip():
-        return _Given(generated[name].strip(), ValueSource.GENERATED)
+    if setting.is_made_by_up and role is Role.UP:
+        return _Given(None, ValueSource.GENERATED)
     default = setting.default
     if setting.compute_default:
         default = setting.compute_default(environ, role)

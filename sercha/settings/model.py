@@ -40,7 +40,7 @@ class ValueSource(StrEnum):
     FILE = "file"
     """The file named by ``NAME_FILE``."""
     GENERATED = "generated"
-    """Made by ``sercha up`` and kept in the data folder."""
+    """Not given; ``sercha up`` makes it and keeps it in the data folder."""
     DEFAULT = "default"
 
 

@@ -49,6 +49,8 @@ class Setting:
     required_in: frozenset[Role] = frozenset()
     is_secret: bool = False
     """Never shown; may be given as ``NAME_FILE``."""
+    is_made_by_up: bool = False
+    """`sercha up` makes it and keeps it in the data folder when it is not given."""
     is_path: bool = False
     """Paths may hold any bytes."""
     mask: Callable[[str], str] = field(default=lambda _: "***")
@@ -145,6 +147,7 @@ SETTINGS: tuple[Setting, ...] = (
         FORM,
         parse_database_url,
         required_in=_SERVERS | {Role.MIGRATE},
+        is_made_by_up=True,
         is_secret=True,
         mask=mask_database_url,
     ),
@@ -207,6 +210,7 @@ SETTINGS: tuple[Setting, ...] = (
         f"at least {JWT_SECRET_BYTES_MIN} bytes (`openssl rand -hex 32`), no well-known default",
         _identity,
         required_in=frozenset({Role.API, Role.ALL}),
+        is_made_by_up=True,
         is_secret=True,
     ),
     Setting(
@@ -216,6 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         "32 bytes as 64 hexadecimal digits (`openssl rand -hex 32`) or in base64",
         parse_key,
         required_in=_SERVERS,
+        is_made_by_up=True,
         is_secret=True,
     ),
     Setting(

@@ -170,15 +170,13 @@ def test_flag_wins_over_variable_and_its_error_names_the_flag():
         load_settings(GOOD, role=Role.ALL, overrides={"PORT": "70000"})
 
 
-def test_generated_value_fills_a_gap_and_never_replaces_what_was_given():
-    generated = {"JWT_SECRET": "gEn!" * 10, "MASTER_KEY": "cd" * 32}
-    environ = {"HOME": "/h", "JWT_SECRET": GOOD["JWT_SECRET"]}
-
-    loaded = load_settings(environ, role=Role.UP, generated=generated)
+def test_up_makes_what_is_not_given_and_keeps_what_is():
+    loaded = load_settings({"HOME": "/h", "JWT_SECRET": GOOD["JWT_SECRET"]}, role=Role.UP)
 
     assert loaded.jwt_secret == GOOD["JWT_SECRET"]
-    assert loaded.master_key == b"\xcd" * 32
+    assert loaded.sources["JWT_SECRET"] is ValueSource.ENVIRONMENT
     assert loaded.sources["MASTER_KEY"] is ValueSource.GENERATED
+    assert loaded.sources["DATABASE_URL"] is ValueSource.GENERATED
 
 
 def test_idle_default_shrinks_with_the_pool():

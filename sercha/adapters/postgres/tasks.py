@@ -186,7 +186,9 @@ class PostgresTaskQueue:
             counts[TaskState(state)] = count
         return counts
 
-    async def _run(self, statement: LiteralString, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    async def _run(
+        self, statement: LiteralString, parameters: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
         try:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(statement, parameters)
