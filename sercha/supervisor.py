@@ -25,7 +25,7 @@ import trio
 
 from sercha import wiring
 from sercha.errors import Transient
-from sercha.roles.api.context import ApiServices
+from sercha.roles.api.context import ProbeServices
 from sercha.roles.api.serve import run_api
 from sercha.services.backoff import Backoff
 from sercha.services.follow import Follower
@@ -57,8 +57,8 @@ async def run_roles(
     Cancelled, running tasks are given back and connections closed within seconds.
 
     Raises:
-        SettingsError: a setting is missing.
-        Conflict: the port is in use, or the schema is not this version's.
+        SettingsError: a setting is missing, or the port is in use.
+        Conflict: the schema is not this version's.
     """
     if drain is None:
         drain = trio.Event()
@@ -66,7 +66,7 @@ async def run_roles(
         process.health.draining = drain
         async with AsyncExitStack() as stack:
             follower: Follower | None = None
-            services: ApiServices | None = None
+            services: ProbeServices = wiring.make_probes(process)
             if settings.role.runs_api:
                 index, follower = await stack.enter_async_context(wiring.open_search(process))
                 services = wiring.make_api_services(process, index, follower)
@@ -76,7 +76,7 @@ async def run_roles(
 
 async def _run(
     process: wiring.Process,
-    services: ApiServices | None,
+    services: ProbeServices,
     follower: Follower | None,
     background: trio.Nursery,
     drain: trio.Event,
@@ -85,19 +85,20 @@ async def _run(
     settings = process.settings
     urls: list[str] = []
     async with trio.open_nursery() as roles:
-        if services is not None:
+        if settings.port is not None:
             # First of all: while the rest waits for PostgreSQL, /health and /ready say so.
             urls = await roles.start(
                 partial(
                     run_api,
                     services,
                     host=settings.host,
-                    port=settings.port or 0,
+                    port=settings.port,
                     drain=drain,
                     grace=settings.shutdown_grace,
                 )
             )
         await _wait_for_schema(process, drain)
+        background.start_soon(wiring.make_registrar(process).run)
         if follower is not None:
             await _start_unless_drained(background, follower.run, drain)
         if settings.role.runs_worker and not drain.is_set():

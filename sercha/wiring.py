@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import trio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -34,7 +35,8 @@ from sercha.domain.source import ProviderType
 from sercha.domain.task import TaskKind
 from sercha.errors import Conflict, SettingsError, Unavailable
 from sercha.roles import worker
-from sercha.roles.api.context import ApiOptions, ApiServices
+from sercha.roles.api.context import ApiOptions, ApiServices, ProbeServices
+from sercha.roles.node import NodeRegistrar
 from sercha.services import follow
 from sercha.services.accounts import Accounts
 from sercha.services.documents import Documents
@@ -69,6 +71,8 @@ class Process:
     connectors: Mapping[ProviderType, Connector]
     health: Health
     clock: SystemClock = field(default_factory=SystemClock)
+    node_id: UUID = field(default_factory=uuid4)
+    """Names this process in the registry of nodes and as the owner of its claims."""
 
     async def check_schema(self) -> None:
         """Make sure that the schema is the one of this version.
@@ -112,7 +116,7 @@ async def open_process(
             settings=settings,
             pool=pool,
             notices=notices,
-            queue=PostgresTaskQueue(pool),
+            queue=PostgresTaskQueue(pool, claim_ttl=settings.worker_claim_ttl),
             feed=PostgresChangeFeed(pool),
             documents=PostgresDocumentStore(pool),
             sources=PostgresSourceStore(pool),
@@ -174,6 +178,13 @@ def make_accounts(process: Process) -> Accounts:
     )
 
 
+def make_registrar(process: Process) -> NodeRegistrar:
+    """Put together what keeps this process in the registry of nodes."""
+    return NodeRegistrar(
+        process.nodes, process.node_id, role=process.settings.role, version=__version__
+    )
+
+
 def make_worker(process: Process) -> worker.Worker:
     """Put the worker with its handlers together."""
     settings = process.settings
@@ -187,8 +198,8 @@ def make_worker(process: Process) -> worker.Worker:
         process.clock,
     )
     made = worker.Worker(
+        process.node_id,
         process.queue,
-        process.nodes,
         process.notices,
         {TaskKind.SYNC_SOURCE: sync},
         worker.WorkerSettings(
@@ -196,12 +207,17 @@ def make_worker(process: Process) -> worker.Worker:
             poll_interval=settings.worker_dequeue_timeout,
             grace=settings.shutdown_grace,
             claim_ttl=process.queue.claim_ttl,
-            role=settings.role,
-            version=__version__,
         ),
     )
     process.health.probes["worker"] = lambda: _probe_worker(made)
     return made
+
+
+def make_probes(process: Process) -> ProbeServices:
+    """Put together what a process without the API tells about itself."""
+    return ProbeServices(
+        health=process.health, version=__version__, metrics=partial(_metrics_page, process)
+    )
 
 
 def make_api_services(process: Process, index: EmbeddedIndex, follower: Follower) -> ApiServices:
@@ -223,7 +239,7 @@ def make_api_services(process: Process, index: EmbeddedIndex, follower: Follower
 
 
 async def _metrics_page(
-    process: Process, index: EmbeddedIndex, follower: Follower
+    process: Process, index: EmbeddedIndex | None = None, follower: Follower | None = None
 ) -> tuple[bytes, str]:
     """Bring the gauges up to date and write the page."""
     pool = process.pool.statistics()
@@ -231,8 +247,9 @@ async def _metrics_page(
         metrics.DB_CONNECTIONS,
         {"idle": pool.idle, "in_use": pool.in_use, "dedicated": pool.dedicated},
     )
-    metrics.INDEX_DOCUMENTS.set((await index.statistics()).documents)
-    metrics.INDEX_LAG.set(trio.current_time() - follower.state.progressed_at)
+    if index is not None and follower is not None:
+        metrics.INDEX_DOCUMENTS.set((await index.statistics()).documents)
+        metrics.INDEX_LAG.set(trio.current_time() - follower.state.progressed_at)
     return generate_latest(), CONTENT_TYPE_LATEST
 
 

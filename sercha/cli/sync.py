@@ -29,6 +29,8 @@ from sercha.cli.show import print_json, safe
 from sercha.errors import NotFound, Rejected, Transient, WrongUsage
 
 POLL_INTERVAL = 0.5
+INDEX_WAIT = 15.0
+"""How long to wait for the index after a sync, in seconds."""
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines about one source where there is no terminal."""
 AWAY_TIMEOUT = 60.0
@@ -129,7 +131,16 @@ async def follow_syncs(api: Api, followed: Sequence[Followed]) -> list[SyncEnd]:
 
             for each in followed:
                 nursery.start_soon(one, each)
+    await _until_searchable(api)
     return [ends[each.task_id] for each in followed]
+
+
+async def _until_searchable(api: Api) -> None:
+    """Wait, within reason, until the API that answers us searches in what was synced."""
+    try:
+        await api.get("/index", wait=INDEX_WAIT)
+    except Transient as error:
+        print(f"sercha: warning: {error.message}", file=sys.stderr)
 
 
 async def _follow(api: Api, followed: Followed, display: _Display) -> SyncEnd:

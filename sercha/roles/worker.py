@@ -13,13 +13,10 @@ by its deadline, which counts from before the request was sent.
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import inf
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 import trio
@@ -28,13 +25,13 @@ from sercha.domain.task import Claim, TaskKind
 from sercha.errors import SerchaError
 from sercha.services.attempt import Attempt, Ending, Handler, run_attempt
 from sercha.services.backoff import Backoff
-from sercha.services.ports import Node, NodeStore, Notices, TaskQueue
+from sercha.services.ports import Notices, TaskQueue
 from sercha.services.waiting import until_any
 from sercha.telemetry import metrics
 
 CHANNEL = "sercha_task"
 REAP_INTERVAL = 10.0
-"""Seconds between looks for the tasks of dead workers, and between signs of life of the node."""
+"""Seconds between looks for the tasks of dead workers; less where claims are shorter."""
 CLOCK_DRIFT = 0.01
 """Bound on the ratio of the server's clock rate to ours, less one."""
 
@@ -51,8 +48,6 @@ class WorkerSettings:
     grace: float
     """Seconds that running tasks get when the worker drains; then they are given back."""
     claim_ttl: float
-    role: str = "worker"
-    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +66,14 @@ class Worker:
 
     def __init__(
         self,
+        node_id: UUID,
         queue: TaskQueue,
-        nodes: NodeStore,
         notices: Notices,
         handlers: Mapping[TaskKind, Handler],
         settings: WorkerSettings,
     ) -> None:
-        self.node_id = uuid4()
+        self.node_id = node_id
         self._queue = queue
-        self._nodes = nodes
         self._notices = notices
         self._handlers = handlers
         self._settings = settings
@@ -117,8 +111,6 @@ class Worker:
                 _log.info("worker.draining", running=len(self._running))
                 slots.cancel_scope.deadline = trio.current_time() + self._settings.grace
             outer.cancel_scope.cancel("the worker has drained")
-        with trio.move_on_after(2.0, shield=True):
-            await self._leave()
         _log.info("worker.stopped", node=str(self.node_id))
 
     async def _dispatch(self, slots: trio.Nursery, drain: trio.Event) -> None:
@@ -206,29 +198,13 @@ class Worker:
                     scope.cancel("the claim was taken or cancelled")
 
     async def _reap_forever(self) -> None:
-        started_at = datetime.now(UTC)
-        node = Node(
-            id=self.node_id,
-            role=self._settings.role,
-            host=platform.node(),
-            pid=os.getpid(),
-            version=self._settings.version,
-            started_at=started_at,
-            seen_at=started_at,
-        )
+        interval = min(REAP_INTERVAL, self._settings.claim_ttl / 3)
         while True:
             try:
-                await self._nodes.beat(node)
                 if reaped := await self._queue.reap():
                     _log.warning("task.reaped", count=reaped)
                 counts = await self._queue.counts()
                 metrics.set_states(metrics.TASKS, {str(k): n for k, n in counts.items()})
             except SerchaError as error:
                 _log.warning("worker.reap_failed", error=error.message)
-            await trio.sleep(REAP_INTERVAL)
-
-    async def _leave(self) -> None:
-        try:
-            await self._nodes.leave(self.node_id)
-        except SerchaError as error:
-            _log.warning("worker.leave_failed", error=error.message)
+            await trio.sleep(interval)

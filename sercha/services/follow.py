@@ -56,6 +56,9 @@ class FollowState:
     rebuilds: int = 0
     applied: int = 0
     """Changes applied since the start."""
+    polls_begun: int = 0
+    polls_applied: int = 0
+    """The last poll whose changes are all in the copy; polls are numbered from 1."""
     progressed_at: float = field(default_factory=trio.current_time)
     """When a poll last succeeded, on Trio's clock."""
     changed: trio.Event = field(default_factory=trio.Event)
@@ -92,6 +95,19 @@ class Follower:
         """Ask for a rebuild from the truth; the old content answers until the new one is complete."""
         self._rebuild_wanted = True
         self._wake.set()
+
+    async def catch_up(self) -> None:
+        """Return when everything that was committed before this call is in the copy.
+
+        Waits as long as that takes; writes that come later are not waited for.
+        """
+        wanted = self.state.polls_begun + 1
+        self._wake.set()
+        while True:
+            changed = self.state.changed
+            if self.state.polls_applied >= wanted:
+                return
+            await changed.wait()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow for ever; ``started()`` once the copy has caught up with the state of the start.
@@ -144,6 +160,9 @@ class Follower:
         """Follow until the copy is lost; then return, for the caller to rebuild."""
         advanced_at = trio.current_time()
         while not self._rebuild_wanted:
+            # Renewed before the poll: a wish that comes from here on is not slept through.
+            self._wake = trio.Event()
+            self.state.polls_begun += 1
             batch = await self._feed.poll(position)
             if batch is None:
                 _log.warning("index.position_lost", consumer=position.consumer_id)
@@ -152,6 +171,7 @@ class Follower:
             if batch.document_ids:
                 await self._apply_all(batch.document_ids, batch.position)
             position = batch.position
+            self.state.polls_applied = self.state.polls_begun
             self.state.note_progress()
             if batch.document_ids or trio.current_time() > advanced_at + ADVANCE_INTERVAL:
                 if not batch.document_ids:
@@ -163,7 +183,6 @@ class Follower:
                 self.state.is_caught_up = True
                 task_status.started()
             if not batch.document_ids:
-                self._wake = trio.Event()
                 await until_any(POLL_INTERVAL, subscription, self._wake)
 
     async def _apply_all(self, ids: Sequence[DocumentId], position: FeedPosition) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import trio
 
 from sercha.errors import Unavailable
@@ -12,6 +14,19 @@ CATCH_UP_TIMEOUT = 60.0
 ROUNDS_MAX = 5
 """Comparisons until one finds nothing: a document that changes during one looks like a difference."""
 BATCH = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """How one copy is doing."""
+
+    generation: str
+    is_caught_up: bool
+    """It has reached the state that the truth had when the process started."""
+    is_rebuilding: bool
+    lag: float
+    """Seconds since the copy last had everything that was committed."""
+    error: str | None
 
 
 class IndexCare:
@@ -29,11 +44,11 @@ class IndexCare:
         times, before a difference is believed.
 
         Raises:
-            Unavailable: the copy does not catch up within `CATCH_UP_TIMEOUT` seconds.
+            Unavailable: the copy does not catch up within `CATCH_UP_TIMEOUT` seconds (``index-behind``).
         """
         report = VerifyReport(checked=0)
         for _ in range(ROUNDS_MAX):
-            await self._catch_up()
+            await self.catch_up(CATCH_UP_TIMEOUT)
             report = await self._index.verify(self._feed.versions(batch=BATCH))
             if not report.differences:
                 break
@@ -46,14 +61,24 @@ class IndexCare:
         while self._follower.state.rebuilds == before:
             await self._follower.state.changed.wait()
 
-    async def _catch_up(self) -> None:
-        with trio.move_on_after(CATCH_UP_TIMEOUT):
-            while True:
-                changed = self._follower.state.changed
-                position = await self._index.position()
-                if position is not None:
-                    batch = await self._feed.poll(position)
-                    if batch is not None and not batch.document_ids:
-                        return
-                await changed.wait()
-        raise Unavailable("the index does not catch up with the truth", code="index-behind")
+    async def catch_up(self, seconds: float) -> None:
+        """Wait until a search here sees everything that was committed before this call.
+
+        Raises:
+            Unavailable: that takes more than *seconds* (``index-behind``).
+        """
+        with trio.move_on_after(seconds) as scope:
+            await self._follower.catch_up()
+        if scope.cancelled_caught:
+            raise Unavailable("the index is behind the truth", code="index-behind", retry_after=1)
+
+    def state(self) -> IndexState:
+        """Say how the copy of this process is doing."""
+        state = self._follower.state
+        return IndexState(
+            generation=self._index.generation,
+            is_caught_up=state.is_caught_up,
+            is_rebuilding=state.is_rebuilding,
+            lag=trio.current_time() - state.progressed_at,
+            error=state.error,
+        )

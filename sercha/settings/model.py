@@ -62,6 +62,7 @@ class Settings:
     search_engine: str
     worker_concurrency: int
     worker_dequeue_timeout: float
+    worker_claim_ttl: float
     shutdown_grace: float
     jwt_secret: str | None = field(repr=False)
     master_key: bytes | None = field(repr=False)

@@ -197,6 +197,14 @@ SETTINGS: tuple[Setting, ...] = (
         default="5s",
     ),
     Setting(
+        "WORKER_CLAIM_TTL",
+        "How long a claim on a task lives without a heartbeat: after that time the tasks of a worker that died "
+        "are taken over. The same for all workers.",
+        "a duration from 1s to 10m",
+        duration(1, 600),
+        default="30s",
+    ),
+    Setting(
         "SHUTDOWN_GRACE",
         "How long running requests and tasks may go on after SIGTERM; what is not done then is given back.",
         "a duration from 0s to 1h",

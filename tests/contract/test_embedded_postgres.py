@@ -230,7 +230,7 @@ async def test_cancelled_start_leaves_no_process_and_no_half_cluster(
 async def test_errors_of_the_block_come_out_as_they_are(tmp_path: Path, shelter: Path):
     cause = ValueError("why")
     pid = None
-    with data_folder(tmp_path / "data") as folder, pytest.raises(KeyError) as caught:  # noqa: PT012
+    with data_folder(tmp_path / "data") as folder, pytest.raises(KeyError) as caught:
         async with embedded_postgres(folder, shelter=shelter) as server:
             pid = server.pid
             raise KeyError("mine") from cause
@@ -265,9 +265,9 @@ async def test_dead_server_is_started_again_on_the_same_address(tmp_path: Path, 
             send(busy, "select count(*) from generate_series(1, 20000000)")
             os.kill(first, signal.SIGKILL)
             with trio.fail_after(WAIT_SECONDS):
-                while server.pid in (None, first):  # noqa: ASYNC110
+                while server.pid in (None, first):
                     await trio.sleep(0.02)
-                while not await trio.to_thread.run_sync(answers, conninfo):  # noqa: ASYNC110
+                while not await trio.to_thread.run_sync(answers, conninfo):
                     await trio.sleep(0.02)
             busy.close()
 
@@ -280,7 +280,7 @@ async def test_server_that_keeps_dying_cancels_the_block(
     tmp_path: Path, shelter: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("sercha.adapters.embedded_postgres.server.RESTART_DELAY_SECONDS", 0.01)
-    with data_folder(tmp_path / "data") as folder, pytest.raises(Unavailable) as caught:  # noqa: PT012
+    with data_folder(tmp_path / "data") as folder, pytest.raises(Unavailable) as caught:
         async with embedded_postgres(folder, shelter=shelter) as server:
             with trio.fail_after(WAIT_SECONDS):
                 while True:

@@ -120,7 +120,7 @@ async def create_slow_commit(connection: TrioConnection, seconds: float) -> None
 async def test_swallowed_server_error_cannot_end_in_a_silent_rollback(postgres_url: str) -> None:
     async with connected(postgres_url) as connection:
         await connection.execute("CREATE TABLE t (n int)")
-        with pytest.raises(errors.InFailedSqlTransaction):  # noqa: PT012
+        with pytest.raises(errors.InFailedSqlTransaction):
             async with connection.transaction():
                 await connection.execute("INSERT INTO t VALUES (1)")
                 with pytest.raises(errors.DivisionByZero):
@@ -222,7 +222,7 @@ async def test_copy_that_fails_in_the_body_keeps_the_connection(postgres_url: st
             "COPY t FROM STDIN",
             "COPY (SELECT generate_series(1, 1000000)) TO STDOUT",
         ):
-            with pytest.raises(LookupError):  # noqa: PT012
+            with pytest.raises(LookupError):
                 async with connection.cursor() as cursor, cursor.copy(statement) as copy:
                     await (copy.read() if "OUT" in statement else copy.write(b"1\n"))
                     raise LookupError

@@ -344,7 +344,7 @@ async def test_backend_killed_inside_a_transaction_is_never_a_silent_commit(
     async with connected(postgres_url) as connection, connected(postgres_url) as killer:
         await connection.execute("CREATE TABLE t (n int)")
         pid = connection.info.backend_pid
-        with pytest.raises(psycopg.OperationalError, match="inside the transaction"):  # noqa: PT012
+        with pytest.raises(psycopg.OperationalError, match="inside the transaction"):
             async with connection.transaction():
                 await connection.execute("INSERT INTO t VALUES (1)")
                 await killer.execute("SELECT pg_terminate_backend(%s)", (pid,))

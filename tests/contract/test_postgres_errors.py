@@ -99,7 +99,7 @@ async def test_broken_constraint_is_left_to_the_caller(postgres_url: str) -> Non
     async with open_pool(postgres_url) as pool:
         async with pool.connection() as connection:
             await connection.execute("CREATE TABLE t (n int PRIMARY KEY)")
-        with pytest.raises(psycopg.errors.UniqueViolation):  # noqa: PT012
+        with pytest.raises(psycopg.errors.UniqueViolation):
             async with pool.transaction() as tx:
                 assert isinstance(tx, PostgresTransaction)
                 await tx.connection.execute("INSERT INTO t VALUES (1), (1)")

@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 import trio
 
-from sercha.adapters.postgres.nodes import PostgresNodeStore
 from sercha.domain.task import NewTask, TaskKind, TaskState
 from sercha.errors import Rejected, Transient
 from sercha.roles.worker import Worker, WorkerSettings
@@ -34,8 +33,8 @@ async def working(
 ) -> AsyncIterator[tuple[Worker, trio.Event]]:
     """Run a worker for the block, then drain it."""
     worker = Worker(
+        uuid4(),
         truth.queue,
-        PostgresNodeStore(truth.pool),
         truth.notices,
         {TaskKind.SYNC_SOURCE: handler},
         WorkerSettings(slots=slots, poll_interval=0.5, grace=grace, claim_ttl=CLAIM_TTL),

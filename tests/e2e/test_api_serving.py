@@ -274,7 +274,7 @@ async def test_clients_that_go_away_at_random_moments_leave_nothing_behind(
                 for number in range(first, first + 8):
                     nursery.start_soon(write, number)
         with trio.fail_after(5):
-            while served.pool.statistics().in_use:  # noqa: ASYNC110  the pool has no event
+            while served.pool.statistics().in_use:
                 await trio.sleep(0.01)
         users = {user["email"] for user in (await served.client.get("/api/v1/users")).json()}
 

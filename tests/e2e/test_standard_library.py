@@ -50,7 +50,6 @@ def sercha(home: Path, library: Path) -> Iterator[Sercha]:
         home, "up", "--data-dir", str(home / "data"), "--port", "0", "--index", str(library)
     ).wait_ready()
     sercha.cli("sync", "--all", "--wait")
-    sercha.cli("index", "verify")
     yield sercha
     assert sercha.stop() == 0, sercha.output
 

@@ -70,6 +70,7 @@ def cluster(postgres_url: str, tmp_path: Path) -> Iterator[Cluster]:
         "MASTER_KEY": "ab" * 32,
         "LOCALFS_ALLOWED_ROOTS": str(root),
         "HOST": "127.0.0.1",
+        "WORKER_CLAIM_TTL": "3s",
     }
     migrated = run_command(command("migrate"), environment(tmp_path, **shared))
     assert migrated.returncode == 0, migrated.stderr

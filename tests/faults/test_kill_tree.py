@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sercha import Sercha, clean_up, processes_of, wait_gone
+from tests.support.sercha import Sercha, clean_up, clusters_of, processes_of, wait_gone
 
 FILES = 1_500
 
@@ -89,12 +89,10 @@ def test_a_server_of_somebody_else_is_left_alone(home: Path, corpus: Path) -> No
     sercha.kill_tree()
     bystander = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "300")
     try:
-        for place in (home / "data/postgres", *(home.glob("data/postgres.path"))):
-            folder = place if place.is_dir() else Path(place.read_text().strip()) / "postgres"
-            note = folder / "postmaster.pid"
-            if note.exists():
-                lines = note.read_text().splitlines()
-                note.write_text("\n".join([str(bystander), *lines[1:]]) + "\n")
+        (cluster,) = clusters_of(home) or [home / "data"]
+        note = cluster / "postgres/postmaster.pid"
+        lines = note.read_text().splitlines()
+        note.write_text("\n".join([str(bystander), *lines[1:]]) + "\n")
 
         again = _up(home, corpus).wait_ready()
 

@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,8 @@ class Sercha:
     def kill_tree(self) -> None:
         """Kill -9 everything that belongs to this home, at once."""
         for pid in processes_of(self.home):
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self.process.wait(10)
         self._reader.join(5)
 
@@ -200,7 +199,8 @@ def clusters_of(home: Path) -> list[Path]:
 def clean_up(home: Path) -> None:
     """Kill what is left of *home* and remove clusters outside of it."""
     for pid in processes_of(home):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     for cluster in clusters_of(home):
         shutil.rmtree(cluster, ignore_errors=True)
 

@@ -58,19 +58,32 @@ DROP_CHUNKS: LiteralString = "DELETE FROM chunk WHERE document_id = ANY (%(ids)s
 COPY_CHUNKS: LiteralString = """
 COPY chunk (document_id, position, start_char, end_char, heading) FROM STDIN"""
 
+# Rows are locked in the order of external ids, here as in SAVE: two writers cannot wait for each other.
 TOUCH: LiteralString = """
-UPDATE document d SET fingerprint = u.fingerprint
-FROM unnest(%(external_ids)s::text[], %(fingerprints)s::text[]) AS u (external_id, fingerprint)
-WHERE d.source_id = %(source_id)s AND d.external_id = u.external_id
+WITH touched AS (
+    SELECT d.id, u.fingerprint FROM document d
+    JOIN unnest(%(external_ids)s::text[], %(fingerprints)s::text[]) AS u (external_id, fingerprint)
+      ON d.external_id = u.external_id
+    WHERE d.source_id = %(source_id)s
+    ORDER BY d.external_id FOR UPDATE OF d
+)
+UPDATE document d SET fingerprint = t.fingerprint FROM touched t WHERE d.id = t.id
 """
 
-_BURY: LiteralString = """
-UPDATE document SET deleted_at = clock_timestamp(), text = '', chunk_count = 0, fingerprint = NULL,
-       content_hash = NULL
-WHERE source_id = %(source_id)s AND deleted_at IS NULL"""
+_DOOMED: LiteralString = """
+WITH doomed AS (
+    SELECT id FROM document WHERE source_id = %(source_id)s AND deleted_at IS NULL"""
 
-DELETE: LiteralString = _BURY + " AND external_id = ANY (%(external_ids)s) RETURNING id"
-DELETE_ALL: LiteralString = _BURY + " RETURNING id"
+_BURY: LiteralString = """
+    ORDER BY external_id FOR UPDATE
+)
+UPDATE document d SET deleted_at = clock_timestamp(), text = '', chunk_count = 0,
+       fingerprint = NULL, content_hash = NULL
+FROM doomed WHERE d.id = doomed.id RETURNING d.id
+"""
+
+DELETE: LiteralString = _DOOMED + " AND external_id = ANY (%(external_ids)s)" + _BURY
+DELETE_ALL: LiteralString = _DOOMED + _BURY
 
 GET: LiteralString = (
     "SELECT" + _DOCUMENT + " FROM document d WHERE d.id = %(id)s AND d.deleted_at IS NULL"

@@ -56,12 +56,12 @@ class SchemaState:
 
 def known_migrations() -> tuple[Migration, ...]:
     """Return the migrations that come with this version, in order."""
-    migrations: list[Migration] = []
-    for entry in files("sercha.adapters.postgres").joinpath("migrations").iterdir():
-        if match := _NAME.fullmatch(entry.name):
-            migrations.append(
-                Migration(int(match[1]), entry.name.removesuffix(".sql"), entry.read_text("utf-8"))
-            )
+    folder = files("sercha.adapters.postgres").joinpath("migrations")
+    migrations = [
+        Migration(int(match[1]), entry.name.removesuffix(".sql"), entry.read_text("utf-8"))
+        for entry in folder.iterdir()
+        if (match := _NAME.fullmatch(entry.name))
+    ]
     migrations.sort(key=lambda migration: migration.version)
     assert [migration.version for migration in migrations] == list(range(1, len(migrations) + 1))
     return tuple(migrations)

@@ -9,6 +9,7 @@ from sercha.roles.api import (
     auth,
     documents,
     health,
+    index,
     problems,
     search,
     settings,
@@ -18,20 +19,36 @@ from sercha.roles.api import (
     tasks,
     users,
 )
-from sercha.roles.api.context import ApiServices, ApiState, bind_state
+from sercha.roles.api.context import ApiServices, ApiState, ProbeServices, bind_state
 from sercha.roles.api.edge import Edge
 from sercha.roles.api.openapi import add_document
 from sercha.roles.api.traffic import Traffic
 
 PREFIX = "/api/v1"
 
+_ROOMS = (admin, auth, documents, index, search, settings, setup, sources, sync, tasks, users)
 
-def create_app(services: ApiServices, *, traffic: Traffic | None = None) -> QuartTrio:
+
+def create_app(services: ProbeServices, *, traffic: Traffic | None = None) -> QuartTrio:
     """Return the application on *services*: an ASGI application for Trio, to be served by anybody.
 
-    *traffic* tells it when to refuse new requests and counts those under way.
+    *traffic* tells it when to refuse new requests and counts those under way. On mere `ProbeServices` it
+    answers health, readiness, version and metrics.
     """
     traffic = traffic or Traffic()
+    app = _bare(services, traffic)
+    app.register_blueprint(health.blueprint, name="root")
+    app.register_blueprint(health.blueprint, name="versioned", url_prefix=PREFIX)
+    app.register_blueprint(health.metrics_blueprint)
+    if isinstance(services, ApiServices):
+        for room in _ROOMS:
+            app.register_blueprint(room.blueprint, url_prefix=PREFIX)
+    add_document(app, version=services.version)
+    app.asgi_app = Edge(app.asgi_app, traffic, services.options)
+    return app
+
+
+def _bare(services: ProbeServices, traffic: Traffic) -> QuartTrio:
     app = QuartTrio("sercha.roles.api", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.options.body_bytes_max
     # The edge limits the whole request.
@@ -40,11 +57,4 @@ def create_app(services: ApiServices, *, traffic: Traffic | None = None) -> Quar
     app.url_map.merge_slashes = False
     bind_state(app, ApiState(services, traffic))
     problems.register(app)
-    app.register_blueprint(health.blueprint, name="root")
-    app.register_blueprint(health.blueprint, name="versioned", url_prefix=PREFIX)
-    app.register_blueprint(health.metrics_blueprint)
-    for room in (admin, auth, documents, search, settings, setup, sources, sync, tasks, users):
-        app.register_blueprint(room.blueprint, url_prefix=PREFIX)
-    add_document(app, version=services.version)
-    app.asgi_app = Edge(app.asgi_app, traffic, services.options)
     return app

@@ -31,8 +31,19 @@ class ApiOptions:
     """Origins like ``https://search.example.org``; ``*`` allows all."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApiServices:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeServices:
+    """What every process tells about itself, a worker too."""
+
+    health: Health
+    version: str
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+    """The metrics page with its content type."""
+    options: ApiOptions = field(default_factory=ApiOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServices(ProbeServices):
     """The services behind the API; made by the wiring, closed by nobody here."""
 
     accounts: Accounts
@@ -42,18 +53,14 @@ class ApiServices:
     index: IndexCare
     queue: TaskQueue
     nodes: NodeStore
-    health: Health
-    version: str
-    metrics: Callable[[], Awaitable[tuple[bytes, str]]]
-    """The metrics page with its content type."""
-    options: ApiOptions = field(default_factory=ApiOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiState:
     """What one application is bound to."""
 
-    services: ApiServices
+    services: ProbeServices
+    """`ApiServices`, except in an application of probes only."""
     traffic: Traffic
 
 

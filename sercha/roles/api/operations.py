@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 from uuid import UUID
 
 import trio
@@ -110,7 +110,8 @@ def operation(
             note_route()
             if request_time is not None:
                 current_note().limit.deadline = trio.current_time() + request_time
-            services = current_state().services
+            # An application of probes only has no operation that looks further than its services.
+            services = cast("ApiServices", current_state().services)
             caller = await _caller(services, role) if role is not None else None
             call = Call(
                 services=services,

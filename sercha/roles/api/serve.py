@@ -14,7 +14,7 @@ from hypercorn.trio import serve  # pyright: ignore[reportUnknownVariableType]
 
 from sercha.errors import SettingsError
 from sercha.roles.api.app import create_app
-from sercha.roles.api.context import ApiServices
+from sercha.roles.api.context import ProbeServices
 from sercha.roles.api.traffic import Traffic
 
 HEAD_BYTES_MAX = 128 * 1024
@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 
 
 async def run_api(
-    services: ApiServices,
+    services: ProbeServices,
     *,
     host: str,
     port: int,

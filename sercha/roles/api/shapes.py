@@ -316,6 +316,16 @@ class VerifyReport(Shape):
     examples: list[str]
 
 
+class IndexState(Shape):
+    """Ours: how this process's copy of the index is doing."""
+
+    generation: str
+    is_caught_up: bool
+    is_rebuilding: bool
+    lag: float
+    error: str | None
+
+
 class Node(Shape):
     """Ours: a process."""
 
