@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.domain.account import Role
 from sercha.domain.document import DocumentId
 from sercha.domain.query import SearchMode
@@ -265,17 +264,6 @@ async def test_administrators_see_counts_providers_and_processes(api: Api) -> No
     }
     assert [provider["type"] for provider in providers] == ["localfs"]
     assert (nodes, installations) == ({"nodes": []}, [])
-
-
-async def test_index_is_compared_with_the_truth(api: Api) -> None:
-    headers = await api.setup()
-    await api.document(UUID(await api.source(headers)), "text")
-    api.index.at = await PostgresChangeFeed(api.pool).register("test")
-
-    answer = await api.client.post("/api/v1/admin/index/verify", headers=headers)
-
-    assert answer.status_code == 200
-    assert (answer.json()["checked"], answer.json()["differences"]) == (1, 0)
 
 
 async def test_operations_pages_stand_at_the_root_and_beside_the_rest(api: Api) -> None:

@@ -80,6 +80,8 @@ def test_a_second_start_finds_everything_and_sees_changes(up: Up, notes: Path, h
     assert search(second, "yerba") == ["mate.txt"]
     report = json.loads(second.cli("index", "verify", "--json").stdout)
     assert (report["checked"], report["missing"], report["stale"], report["ghost"]) == (2, 0, 0, 0)
+    second.cli("index", "rebuild")
+    assert search(second, "yerba") == ["mate.txt"]
     assert second.stop() == 0
     wait_gone(home)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ import httpx
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from quart_trio import QuartTrio
 
+from sercha.adapters.clock import SystemClock
 from sercha.adapters.connectors.localfs import Localfs
 from sercha.adapters.postgres.accounts import PostgresAccountStore
 from sercha.adapters.postgres.changes import PostgresChangeFeed
@@ -49,30 +49,24 @@ ADMIN = {"name": "Ann", "email": "ann@example.org", "password": "correct horse"}
 SECRET = "a secret for tests only, long enough"
 
 
-class SystemClock:
-    """Wall time."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-
 @dataclass
 class ListedIndex:
     """A `SearchIndex` that finds what the test lists."""
 
     hits: tuple[IndexHit, ...] = ()
-    at: FeedPosition | None = None
     queries: list[SearchQuery] = field(default_factory=list)
     generation: str = "test"
 
     async def position(self) -> FeedPosition | None:
-        return self.at
+        return None
 
     async def apply(self, changes: Sequence[Change], position: FeedPosition | None) -> None:
-        raise NotImplementedError
+        raise AssertionError("nobody follows the feed in these tests")
 
-    async def reset(self) -> None:
-        raise NotImplementedError
+    async def replace(
+        self, batches: AsyncIterable[Sequence[Change]], position: FeedPosition
+    ) -> None:
+        raise AssertionError("nobody follows the feed in these tests")
 
     async def search(self, query: SearchQuery, principals: frozenset[str]) -> IndexPage:
         self.queries.append(query)

@@ -234,6 +234,7 @@ def source_on(peer: Peer, *tasks: dict[str, object]) -> None:
         "GET /sources": lambda *_: (200, [source]),
         "POST /sources/s1/sync": lambda *_: (202, {"task_id": "t1"}),
         "GET /sources/s1/sync": lambda *_: (200, state),
+        "GET /index": lambda *_: (200, {}),
         "GET /tasks/t1": lambda *_: (200, left.pop(0) if len(left) > 1 else left[0]),
     }
 
