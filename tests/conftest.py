@@ -95,3 +95,9 @@ def seed() -> int:
 def require() -> Callable[[str, object, str], None]:
     """Give `require(name, present, reason)`: skip without it, fail where the run demands it."""
     return require_present
+
+
+@pytest.fixture
+def as_root() -> None:
+    """Skip without root; a fixture, because a skip inside of Trio loses its reason."""
+    require_present("root", os.geteuid() == 0, "only root's clusters live outside of data folders")

@@ -75,6 +75,6 @@ def _status(arguments: Sequence[str]) -> int:
     try:
         ended: object = app(list(arguments), prog_name="sercha", standalone_mode=False)
         sys.stdout.flush()
-    except BaseException as error:  # noqa: BLE001 - here every error becomes an exit status
+    except BaseException as error:  # noqa: BLE001, ASYNC103 - here every error becomes an exit status
         return status_of(error)
     return ended if isinstance(ended, int) else Status.DONE

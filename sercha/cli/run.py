@@ -121,7 +121,7 @@ async def until_signal() -> AsyncGenerator[trio.Event]:
 
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as scope:
-            await nursery.start(watch, scope)
+            await nursery.start(watch, scope)  # noqa: ASYNC111 - the watcher outlives the block
             yield drain
         nursery.cancel_scope.cancel("the work has ended")
     if is_cut_off:

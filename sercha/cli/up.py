@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from shutil import which
 from uuid import UUID
 
 import structlog
@@ -97,10 +98,15 @@ def _print_welcome(url: str, login: FirstLogin | None, *, is_logged_in: bool) ->
     elif login is not None:
         lines.append(f"log in: {login.email}, password in {login.password_file}")
     if is_logged_in:
-        lines.append('search: sercha search "some words"')
+        lines.append(f'search: {_own_name()} search "some words"')
     else:
-        lines.append(f"log in: sercha login --url {url}")
+        lines.append(f"log in: {_own_name()} login --url {url}")
     print("\n".join(lines), flush=True)
+
+
+def _own_name() -> str:
+    """Return how to call this command from where the user stands."""
+    return "sercha" if which("sercha") else sys.argv[0]
 
 
 async def _newest_syncs(process: Process, names: Sequence[str]) -> list[Followed]:

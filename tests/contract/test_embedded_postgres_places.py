@@ -102,9 +102,8 @@ async def test_closed_shelter_is_not_opened(tmp_path: Path, closed_site: Path):
 
 
 async def test_root_finds_its_cluster_by_the_pointer_and_says_when_it_is_gone(
-    tmp_path: Path, shelter: Path
+    tmp_path: Path, shelter: Path, as_root: None
 ):
-    require("root", os.geteuid() == 0, "only root's clusters live outside of the data folder")
     with data_folder(tmp_path / "data") as folder:
         async with embedded_postgres(folder, shelter=shelter) as server:
             ask(server.conninfo, "create table kept as select 1 as one")

@@ -191,5 +191,6 @@ async def test_the_example_leaves_no_port_and_no_connection_behind(
                WHERE datname = current_database() AND application_name IN ('sercha api', 'sercha worker')"""
         )
         assert others == 0
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{seen[0]}/health", trust_env=False)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"{seen[0]}/health")

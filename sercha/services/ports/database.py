@@ -1,0 +1,28 @@
+"""Time and transactions of the truth."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall time. Durations and deadlines use Trio's clock, never this one."""
+
+    def now(self) -> datetime:
+        """The current time, aware, in UTC."""
+        ...
+
+
+class Transaction(Protocol):
+    """An open transaction of the truth, opaque to services: only handed from one port to another."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+
+class Database(Protocol):
+    """Opens transactions; commits on a normal exit, rolls back on any exception or cancellation."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
