@@ -21,7 +21,10 @@ async def run_worker(
     ``started()`` when tasks are claimed. Cancelled, it gives running tasks back (shielded, a few seconds at
     most). Raises what `sercha.supervisor.run_roles` raises.
     """
-    await run_roles(replace(settings, role=Role.WORKER), drain=drain, task_status=task_status)
+    # Settings made for an API name its port; a worker beside it must not want the same.
+    port = settings.port if settings.role is Role.WORKER else None
+    worker = replace(settings, role=Role.WORKER, port=port)
+    await run_roles(worker, drain=drain, task_status=task_status)
 
 
 async def run_api(

@@ -106,7 +106,10 @@ def _print_welcome(url: str, login: FirstLogin | None, *, is_logged_in: bool) ->
 
 def _own_name() -> str:
     """Return how to call this command from where the user stands."""
-    return "sercha" if which("sercha") else sys.argv[0]
+    if which("sercha"):
+        return "sercha"
+    script = Path(sys.argv[0])
+    return f"{sys.executable} -m sercha" if script.name == "__main__.py" else str(script)
 
 
 async def _newest_syncs(process: Process, names: Sequence[str]) -> list[Followed]:

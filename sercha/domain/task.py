@@ -4,7 +4,7 @@
 
     queued ──claim──▶ running ──complete──▶ completed
       ▲  │              │ │
-      │  └─cancel─┐     │ └──fail, tries used up──▶ dead ──retry──▶ queued
+      │  └─cancel─┐     │ └──fail, tries used up──▶ dead
       │           ▼     │
       │       cancelled │
       └──fail, give_back, claim expired

@@ -10,7 +10,7 @@ from sercha.errors import Unavailable
 from sercha.services.follow import Follower
 from sercha.services.ports import ChangeFeed, SearchIndex, VerifyReport
 
-CATCH_UP_TIMEOUT = 60.0
+CATCH_UP_TIMEOUT = 300.0
 ROUNDS_MAX = 5
 """Comparisons until one finds nothing: a document that changes during one looks like a difference."""
 BATCH = 2_000

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import trio
 import trio.testing
 
 from sercha.adapters.embedded_index import open_embedded_index
-from sercha.domain.document import TEAM, Chunk, DocumentId, IndexedDocument
+from sercha.domain.document import TEAM, DocumentId
 from sercha.domain.query import SearchQuery, Term, parse_query
 from sercha.services.ports import (
     Change,
@@ -23,10 +22,17 @@ from sercha.services.ports import (
     SearchIndex,
     VerifyReport,
 )
-
-SOURCE = uuid.UUID(int=1)
-OTHER_SOURCE = uuid.UUID(int=2)
-EVERYONE = frozenset({TEAM})
+from tests.support.search import (
+    EVERYONE,
+    OTHER_SOURCE,
+    SOURCE,
+    added,
+    at,
+    batches,
+    find,
+    ids,
+    removed,
+)
 
 
 @pytest.fixture(params=["embedded"])
@@ -34,57 +40,6 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     assert request.param == "embedded"
     async with open_embedded_index(tmp_path / "index") as index:
         yield index
-
-
-def added(
-    number: int,
-    text: str,
-    *,
-    title: str = "untitled",
-    path: str | None = None,
-    version: int = 1,
-    readers: tuple[str, ...] = (TEAM,),
-    source: uuid.UUID = SOURCE,
-    cut: int = 40,
-) -> Change:
-    starts = range(0, len(text), cut)
-    chunks = tuple(Chunk(at, s, min(s + cut, len(text))) for at, s in enumerate(starts))
-    document = IndexedDocument(
-        id=DocumentId(number),
-        source_id=source,
-        path=path or f"files/{number}",
-        title=title,
-        mime_type="text/plain",
-        text=text,
-        chunks=chunks,
-        readers=readers,
-        version=version,
-        modified_at=datetime(2026, 1, 2, tzinfo=UTC),
-    )
-    return Change(document.id, document)
-
-
-def removed(number: int) -> Change:
-    return Change(DocumentId(number), None)
-
-
-def at(snapshot: str, consumer: str = "some-consumer") -> FeedPosition:
-    return FeedPosition(consumer, snapshot, "7301:1")
-
-
-async def find(
-    engine: SearchIndex, text: str, principals: frozenset[str] = EVERYONE, **options: object
-) -> IndexPage:
-    return await engine.search(parse_query(text, **options), principals)  # type: ignore[arg-type]
-
-
-async def ids(engine: SearchIndex, text: str, principals: frozenset[str] = EVERYONE) -> set[int]:
-    return {hit.document_id for hit in (await find(engine, text, principals, limit=100)).hits}
-
-
-async def batches(*truth: Iterable[DocumentVersion]) -> AsyncIterator[list[DocumentVersion]]:
-    for batch in truth:
-        yield list(batch)
 
 
 async def test_new_copy_has_no_position_and_no_results(engine: SearchIndex) -> None:

@@ -149,6 +149,26 @@ async def test_a_lost_claim_rolls_the_page_back(truth: Truth) -> None:
             await truth.queue.verify(tx, claim)
 
 
+async def test_only_the_present_claim_may_commit_a_page(truth: Truth) -> None:
+    """Taken over by another attempt of the same task: running again, but not ours."""
+    await enqueue(truth, TASK)
+    (old,) = await truth.queue.claim(ME, 1)
+    await expire(truth)
+    await truth.queue.reap()
+    (new,) = await truth.queue.claim(ME, 1)
+
+    for stale in (old, replace(new, owner=OTHER)):
+        for progressed in (False, True):
+            with pytest.raises(ClaimLost):
+                async with truth.pool.transaction() as tx:
+                    await truth.queue.verify(tx, stale, progressed=progressed)
+        assert await truth.queue.settle([Outcome(stale)]) == set()
+    async with truth.pool.transaction() as tx:
+        await truth.queue.verify(tx, new)
+    assert await truth.queue.settle([Outcome(new)]) == {new.task_id}
+    assert await state_of(truth, new) is TaskState.COMPLETED
+
+
 async def test_the_reaper_waits_for_a_page_that_is_being_committed(truth: Truth) -> None:
     await enqueue(truth, TASK)
     (claim,) = await truth.queue.claim(ME, 1)
