@@ -84,7 +84,8 @@ class Task:
     """A task as it is listed."""
 
     id: UUID
-    kind: TaskKind
+    kind: str
+    """A `TaskKind`, or what a newer version enqueued."""
     state: TaskState
     payload: dict[str, object]
     attempt: int

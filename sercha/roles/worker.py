@@ -32,6 +32,8 @@ from sercha.telemetry import metrics
 CHANNEL = "sercha_task"
 REAP_INTERVAL = 10.0
 """Seconds between looks for the tasks of dead workers; less where claims are shorter."""
+CLAIM_PATIENCE = 5.0
+"""Seconds that a claim may go on once the worker drains."""
 CLOCK_DRIFT = 0.01
 """Bound on the ratio of the server's clock rate to ours, less one."""
 
@@ -77,7 +79,8 @@ class Worker:
         self._notices = notices
         self._handlers = handlers
         self._settings = settings
-        self._running: dict[UUID, tuple[Claim, trio.CancelScope]] = {}
+        # By attempt too: what was lost may be claimed anew while the old attempt still comes to its end.
+        self._running: dict[tuple[UUID, int], tuple[Claim, trio.CancelScope]] = {}
         self._slot_freed = trio.Event()
         self._beat_at: float | None = None
 
@@ -107,9 +110,14 @@ class Worker:
             async with trio.open_nursery() as slots:
                 task_status.started()
                 _log.info("worker.started", node=str(self.node_id), slots=self._settings.slots)
-                await self._dispatch(slots, drain)
+                async with trio.open_nursery() as dispatching:
+                    dispatching.start_soon(self._dispatch, slots, drain)
+                    await drain.wait()
+                    # A claim under way gets a moment: what it brings is given back, not left to expire.
+                    deadline = trio.current_time() + self._settings.grace
+                    dispatching.cancel_scope.deadline = min(deadline, _soon())
                 _log.info("worker.draining", running=len(self._running))
-                slots.cancel_scope.deadline = trio.current_time() + self._settings.grace
+                slots.cancel_scope.deadline = deadline
             outer.cancel_scope.cancel("the worker has drained")
         _log.info("worker.stopped", node=str(self.node_id))
 
@@ -137,10 +145,11 @@ class Worker:
     async def _claim(self, slots: trio.Nursery, drain: trio.Event) -> int:
         """Fill the free slots; how many were filled."""
         sent_at = trio.current_time()
-        claims = await self._queue.claim(self.node_id, self._settings.slots - len(self._running))
+        free = self._settings.slots - len(self._running)
+        claims = await self._queue.claim(self.node_id, free, self._handlers.keys())
         for claim in claims:
             scope = trio.CancelScope(deadline=self._trust_until(sent_at))
-            self._running[claim.task_id] = (claim, scope)
+            self._running[claim.task_id, claim.attempt] = (claim, scope)
             slots.start_soon(self._run_one, claim, scope, drain)
         metrics.SLOTS.labels("busy").set(len(self._running))
         metrics.SLOTS.labels("free").set(self._settings.slots - len(self._running))
@@ -166,7 +175,7 @@ class Worker:
             if scope.cancelled_caught:
                 _log.warning("task.claim_lost", task_id=str(claim.task_id), attempt=claim.attempt)
         finally:
-            del self._running[claim.task_id]
+            del self._running[claim.task_id, claim.attempt]
             self._slot_freed.set()
             metrics.ATTEMPTS.labels(claim.kind, ending).inc()
             metrics.ATTEMPT_DURATION.labels(claim.kind).observe(trio.current_time() - started_at)
@@ -192,9 +201,9 @@ class Worker:
             backoff.reset()
             self._beat_at = trio.current_time()
             for claim, scope in running:
-                if claim.task_id in kept:
+                if (claim.task_id, claim.attempt) in kept:
                     scope.deadline = max(scope.deadline, self._trust_until(sent_at))
-                elif claim.task_id in self._running:
+                elif (claim.task_id, claim.attempt) in self._running:
                     scope.cancel("the claim was taken or cancelled")
 
     async def _reap_forever(self) -> None:
@@ -208,3 +217,7 @@ class Worker:
             except SerchaError as error:
                 _log.warning("worker.reap_failed", error=error.message)
             await trio.sleep(interval)
+
+
+def _soon() -> float:
+    return trio.current_time() + CLAIM_PATIENCE

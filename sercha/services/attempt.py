@@ -75,10 +75,21 @@ async def run_attempt(queue: TaskQueue, attempt: Attempt, handler: Handler) -> E
             return Ending.LOST
         log.warning("task.failed", error=outcome.error, retry_in=round(outcome.retry_delay, 1))
         return await _settle(queue, outcome, Ending.FAILED, log)
-    except BaseException:
+    except BaseException as error:  # noqa: BLE001 - what is raised again below is the cancellation
         await _give_back(queue, claim, log)
-        raise
+        raise _only_cancelled(error, log) from None
     return await _settle(queue, Outcome(claim), Ending.COMPLETED, log)
+
+
+def _only_cancelled(error: BaseException, log: structlog.stdlib.BoundLogger) -> BaseException:
+    """Return what must go on of a cancelled handler; errors of its clean-up end in the log, not the worker."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    ordinary, rest = group.split(Exception)
+    if ordinary is not None:
+        log.error("task.clean_up_failed", exc_info=ordinary)
+    return cast("BaseException", rest) if rest is not None else group
 
 
 def _failure(claim: Claim, error: Exception) -> Outcome | None:

@@ -64,6 +64,12 @@ class FollowState:
     changed: trio.Event = field(default_factory=trio.Event)
     """Set, and replaced by a new one, whenever the follower has done something."""
 
+    def note_poll(self) -> None:
+        """Say that the present poll is in the copy with all its changes."""
+        self.polls_applied = self.polls_begun
+        self.error = None
+        self.note_progress()
+
     def note_progress(self) -> None:
         """Say that something was done."""
         self.progressed_at = trio.current_time()
@@ -128,7 +134,6 @@ class Follower:
                     await trio.sleep(delay)
                 else:
                     backoff.reset()
-                    self.state.error = None
 
     async def _step(self, subscription: Subscription, task_status: trio.TaskStatus[None]) -> None:
         position = None if self._rebuild_wanted else await self._index.position()
@@ -144,6 +149,9 @@ class Follower:
             position = await self._feed.register(self._new_consumer_id())
             _log.info("index.rebuild_started", consumer=position.consumer_id)
             await self._index.replace(self._everything(), position)
+        except BaseException:
+            self._rebuild_wanted = True
+            raise
         finally:
             self.state.is_rebuilding = False
         self.state.rebuilds += 1
@@ -168,17 +176,14 @@ class Follower:
                 _log.warning("index.position_lost", consumer=position.consumer_id)
                 self._rebuild_wanted = True
                 return
-            if batch.document_ids:
-                await self._apply_all(batch.document_ids, batch.position)
-            position = batch.position
-            self.state.polls_applied = self.state.polls_begun
-            self.state.note_progress()
+            # Without changes the old position stays: only one that the database knows durably may be left.
             if batch.document_ids or trio.current_time() > advanced_at + ADVANCE_INTERVAL:
-                if not batch.document_ids:
-                    await self._index.apply([], position)
-                await self._feed.advance(position)
+                await self._feed.advance(position, batch.position)
+                await self._apply_all(batch.document_ids, batch.position)
                 await self._feed.trim()
+                position = batch.position
                 advanced_at = trio.current_time()
+            self.state.note_poll()
             if not self.state.is_caught_up:
                 self.state.is_caught_up = True
                 task_status.started()
@@ -187,7 +192,7 @@ class Follower:
 
     async def _apply_all(self, ids: Sequence[DocumentId], position: FeedPosition) -> None:
         """Apply a delta in batches, the position with the last one."""
-        batches = _batched(ids, BATCH)
+        batches = _batched(ids, BATCH) or [()]
         for number, batch in enumerate(batches, 1):
             await self._apply(batch, position if number == len(batches) else None)
 

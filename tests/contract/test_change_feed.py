@@ -26,6 +26,13 @@ async def changed(truth: Truth, position: FeedPosition) -> tuple[set[int], FeedP
     return set(batch.document_ids), batch.position
 
 
+async def advanced(truth: Truth, position: FeedPosition) -> FeedPosition:
+    """Poll, and commit what comes as a copy does: announced first."""
+    _, following = await changed(truth, position)
+    await truth.feed.advance(position, following)
+    return following
+
+
 async def id_of(truth: Truth, external_id: str) -> object:
     return await truth.value("SELECT id FROM document WHERE external_id = %s", external_id)
 
@@ -40,10 +47,11 @@ async def test_insert_update_and_delete_are_seen_once(truth: Truth) -> None:
         truth.delete(source.id, "a"),
     ):
         await step
-        seen, position = await changed(truth, position)
+        seen, following = await changed(truth, position)
         assert seen == {await id_of(truth, "a")}
-        seen, position = await changed(truth, position)
-        assert seen == set()
+        await truth.feed.advance(position, following)
+        position = following
+        assert (await changed(truth, position))[0] == set()
 
 
 async def test_bookkeeping_is_no_change(truth: Truth) -> None:
@@ -91,9 +99,10 @@ async def test_a_transaction_that_outlasts_others_is_neither_missed_nor_in_the_w
     async with truth.pool.transaction() as tx:
         await truth.documents.save(tx, source.id, [draft("slow", "text")])
         await truth.save(source.id, fast="text")
-        seen, position = await changed(truth, position)
+        seen, following = await changed(truth, position)
         assert seen == {await id_of(truth, "fast")}
-        await truth.feed.advance(position)
+        await truth.feed.advance(position, following)
+        position = await advanced(truth, following)
         await truth.feed.trim()
     seen, position = await changed(truth, position)
 
@@ -112,8 +121,8 @@ async def test_a_silent_consumer_expires_and_the_feed_is_trimmed(truth: Truth) -
     silent = await truth.feed.register("silent")
     awake = await truth.feed.register("awake")
     await truth.save(source.id, a="one")
-    _, awake = await changed(truth, awake)
-    await truth.feed.advance(awake)
+    awake = await advanced(truth, awake)
+    awake = await advanced(truth, awake)
     await truth.feed.trim()
     assert await truth.value("SELECT count(*) FROM change") == 1
 
@@ -135,8 +144,7 @@ async def test_a_copy_older_than_its_consumer_row_must_rebuild(truth: Truth) -> 
     source = await truth.add_source()
     old = await truth.feed.register("c")
     await truth.save(source.id, a="one")
-    _, new = await changed(truth, old)
-    await truth.feed.advance(new)
+    await advanced(truth, await advanced(truth, old))
     await truth.feed.trim()
 
     assert await truth.feed.poll(old) is None
@@ -191,6 +199,7 @@ async def _follow(
     while True:
         batch = await truth.feed.poll(position)
         assert batch is not None
+        await truth.feed.advance(position, batch.position)
         documents = await truth.documents.read(batch.document_ids)
         for id_ in batch.document_ids:
             if id_ in documents:
@@ -198,7 +207,6 @@ async def _follow(
             else:
                 copy.pop(id_, None)
         position = batch.position
-        await truth.feed.advance(position)
         await truth.feed.trim()
         if is_last and not batch.document_ids:
             return

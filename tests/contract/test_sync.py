@@ -17,7 +17,7 @@ from sercha.adapters.clock import SystemClock
 from sercha.adapters.connectors.localfs import Localfs
 from sercha.adapters.parsing.text import PlainTextExtractor
 from sercha.domain.source import ProviderType, Source, SyncState, SyncStatus
-from sercha.domain.task import Claim, Outcome
+from sercha.domain.task import Claim, Outcome, TaskKind
 from sercha.errors import ClaimLost, Transient
 from sercha.services.attempt import Attempt, Interrupted
 from sercha.services.ports import Item, ItemPage
@@ -25,6 +25,7 @@ from sercha.services.sources import sync_task
 from sercha.services.sync import SyncSource
 from tests.support.truth import Truth, open_truth
 
+KINDS = [TaskKind.SYNC_SOURCE]
 ME = uuid4()
 
 
@@ -50,7 +51,7 @@ class Setup:
     async def claim(self) -> Claim:
         async with self.truth.pool.transaction() as tx:
             await self.truth.queue.enqueue(tx, [sync_task(self.source.id)])
-        (claim,) = await self.truth.queue.claim(ME, 1)
+        (claim,) = await self.truth.queue.claim(ME, 1, KINDS)
         return claim
 
     async def attempt(self, claim: Claim) -> None:
@@ -237,7 +238,7 @@ async def test_a_stopped_sync_goes_on_after_its_last_page(
     await setup.truth.queue.give_back([claim])
     monkeypatch.undo()
     setup.draining = trio.Event()
-    (again,) = await setup.truth.queue.claim(ME, 1)
+    (again,) = await setup.truth.queue.claim(ME, 1, KINDS)
     await setup.attempt(again)
 
     state = await setup.state()
@@ -313,7 +314,7 @@ async def test_random_folders_end_equal_to_the_disk(setup: Setup, seed: int) -> 
             await setup.sync()
         await setup.truth.value("UPDATE task_heartbeat SET expires_at = '-infinity'")
         await setup.truth.queue.reap()
-        for claim in await setup.truth.queue.claim(ME, 5):
+        for claim in await setup.truth.queue.claim(ME, 5, KINDS):
             await setup.truth.queue.settle([Outcome(claim, error="killed", is_final=True)])
     await setup.sync()
 

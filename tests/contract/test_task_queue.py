@@ -14,6 +14,7 @@ from sercha.domain.task import Claim, NewTask, Outcome, TaskKind, TaskState
 from sercha.errors import ClaimLost
 from tests.support.truth import Truth, open_truth
 
+KINDS = [TaskKind.SYNC_SOURCE]
 TASK = NewTask(TaskKind.SYNC_SOURCE, {"n": 1})
 ME, OTHER = uuid4(), uuid4()
 
@@ -45,7 +46,7 @@ async def test_enqueue_in_a_rolled_back_transaction_leaves_nothing(truth: Truth)
             await truth.queue.enqueue(tx, [TASK])
             raise RuntimeError
 
-    assert await truth.queue.claim(ME, 10) == []
+    assert await truth.queue.claim(ME, 10, KINDS) == []
 
 
 async def test_claims_come_by_priority_then_due_time(truth: Truth) -> None:
@@ -54,7 +55,7 @@ async def test_claims_come_by_priority_then_due_time(truth: Truth) -> None:
     await enqueue(truth, replace(TASK, payload={"n": 3}, priority=5))
     await enqueue(truth, replace(TASK, payload={"n": 4}, delay=3600))
 
-    claims = await truth.queue.claim(ME, 10)
+    claims = await truth.queue.claim(ME, 10, KINDS)
 
     assert [claim.payload["n"] for claim in claims] == [3, 1, 2]
     assert {claim.attempt for claim in claims} == {1}
@@ -64,7 +65,7 @@ async def test_a_priority_wins_when_only_one_may_be_claimed(truth: Truth) -> Non
     await enqueue(truth, replace(TASK, payload={"n": 1}))
     await enqueue(truth, replace(TASK, payload={"n": 2}, priority=1))
 
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
 
     assert claim.payload == {"n": 2}
 
@@ -74,7 +75,7 @@ async def test_no_task_is_claimed_twice_by_many_workers(truth: Truth) -> None:
     claimed: list[object] = []
 
     async def work() -> None:
-        while claims := await truth.queue.claim(uuid4(), 7):
+        while claims := await truth.queue.claim(uuid4(), 7, KINDS):
             claimed.extend(claim.payload["n"] for claim in claims)
 
     async with trio.open_nursery() as nursery:
@@ -88,7 +89,7 @@ async def test_a_queued_twin_absorbs_an_enqueue(truth: Truth) -> None:
     keyed = replace(TASK, dedupe_key="sync:1")
     (first,) = await enqueue(truth, keyed)
     (second,) = await enqueue(truth, keyed)
-    await truth.queue.claim(ME, 1)
+    await truth.queue.claim(ME, 1, KINDS)
     (third,) = await enqueue(truth, keyed)
 
     assert first == second
@@ -101,7 +102,7 @@ async def test_one_concurrency_key_runs_once_and_the_next_waits(truth: Truth) ->
     claims: list[Claim] = []
 
     async def work() -> None:
-        claims.extend(await truth.queue.claim(uuid4(), 5))
+        claims.extend(await truth.queue.claim(uuid4(), 5, KINDS))
 
     async with trio.open_nursery() as nursery:
         for _ in range(6):
@@ -109,15 +110,15 @@ async def test_one_concurrency_key_runs_once_and_the_next_waits(truth: Truth) ->
 
     assert len(claims) == 1
     await truth.queue.settle([Outcome(claims[0])])
-    assert len(await truth.queue.claim(ME, 5)) == 1
+    assert len(await truth.queue.claim(ME, 5, KINDS)) == 1
 
 
 async def test_only_the_present_claim_settles(truth: Truth) -> None:
     await enqueue(truth, TASK)
-    (old,) = await truth.queue.claim(ME, 1)
+    (old,) = await truth.queue.claim(ME, 1, KINDS)
     await expire(truth)
     assert await truth.queue.reap() == 1
-    (new,) = await truth.queue.claim(OTHER, 1)
+    (new,) = await truth.queue.claim(OTHER, 1, KINDS)
 
     assert await truth.queue.settle([Outcome(old)]) == set()
     assert await truth.queue.give_back([old]) == set()
@@ -128,10 +129,10 @@ async def test_only_the_present_claim_settles(truth: Truth) -> None:
 
 async def test_a_beat_keeps_what_is_ours_and_tells_what_is_not(truth: Truth) -> None:
     await enqueue(truth, TASK, TASK)
-    kept, lost = await truth.queue.claim(ME, 2)
+    kept, lost = await truth.queue.claim(ME, 2, KINDS)
     await truth.queue.cancel(lost.task_id)
 
-    assert await truth.queue.beat(ME, [kept, lost]) == {kept.task_id}
+    assert await truth.queue.beat(ME, [kept, lost]) == {(kept.task_id, kept.attempt)}
     assert await truth.queue.beat(OTHER, [kept]) == set()
     assert await truth.queue.reap() == 0
 
@@ -139,7 +140,7 @@ async def test_a_beat_keeps_what_is_ours_and_tells_what_is_not(truth: Truth) -> 
 async def test_a_lost_claim_rolls_the_page_back(truth: Truth) -> None:
     source = await truth.add_source()
     await enqueue(truth, TASK)
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
     await expire(truth)
     await truth.queue.reap()
 
@@ -152,10 +153,10 @@ async def test_a_lost_claim_rolls_the_page_back(truth: Truth) -> None:
 async def test_only_the_present_claim_may_commit_a_page(truth: Truth) -> None:
     """Taken over by another attempt of the same task: running again, but not ours."""
     await enqueue(truth, TASK)
-    (old,) = await truth.queue.claim(ME, 1)
+    (old,) = await truth.queue.claim(ME, 1, KINDS)
     await expire(truth)
     await truth.queue.reap()
-    (new,) = await truth.queue.claim(ME, 1)
+    (new,) = await truth.queue.claim(ME, 1, KINDS)
 
     for stale in (old, replace(new, owner=OTHER)):
         for progressed in (False, True):
@@ -171,7 +172,7 @@ async def test_only_the_present_claim_may_commit_a_page(truth: Truth) -> None:
 
 async def test_the_reaper_waits_for_a_page_that_is_being_committed(truth: Truth) -> None:
     await enqueue(truth, TASK)
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
     await expire(truth)
 
     async with truth.pool.transaction() as tx:
@@ -184,7 +185,7 @@ async def test_the_reaper_waits_for_a_page_that_is_being_committed(truth: Truth)
 async def test_an_interrupted_attempt_is_not_charged(truth: Truth) -> None:
     await enqueue(truth, TASK)
     for attempt in range(1, 12):
-        (claim,) = await truth.queue.claim(ME, 1)
+        (claim,) = await truth.queue.claim(ME, 1, KINDS)
         assert (claim.attempt, claim.tries) == (attempt, 1)
         await truth.queue.give_back([claim])
 
@@ -192,7 +193,7 @@ async def test_an_interrupted_attempt_is_not_charged(truth: Truth) -> None:
 async def test_a_task_that_kills_its_workers_is_buried_before_it_runs_again(truth: Truth) -> None:
     (task_id,) = await enqueue(truth, replace(TASK, tries_max=3))
     runs = 0
-    while claims := await truth.queue.claim(ME, 1):
+    while claims := await truth.queue.claim(ME, 1, KINDS):
         runs += len(claims)
         await expire(truth)
         await truth.queue.reap()
@@ -206,7 +207,7 @@ async def test_a_task_that_kills_its_workers_is_buried_before_it_runs_again(trut
 async def test_progress_forgives_the_tries_so_far(truth: Truth) -> None:
     await enqueue(truth, replace(TASK, tries_max=2))
     for _ in range(10):
-        (claim,) = await truth.queue.claim(ME, 1)
+        (claim,) = await truth.queue.claim(ME, 1, KINDS)
         async with truth.pool.transaction() as tx:
             await truth.queue.verify(tx, claim, progressed=True)
         await expire(truth)
@@ -215,11 +216,11 @@ async def test_progress_forgives_the_tries_so_far(truth: Truth) -> None:
 
 async def test_a_failure_is_retried_later_and_the_last_one_is_a_dead_letter(truth: Truth) -> None:
     (task_id,) = await enqueue(truth, replace(TASK, tries_max=2))
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
     await truth.queue.settle([Outcome(claim, error="no\0luck", retry_delay=3600)])
-    assert await truth.queue.claim(ME, 1) == []
+    assert await truth.queue.claim(ME, 1, KINDS) == []
     await truth.value("UPDATE task SET run_at = clock_timestamp()")
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
     await truth.queue.settle([Outcome(claim, error="again")])
 
     task = await truth.queue.get(task_id)
@@ -229,7 +230,7 @@ async def test_a_failure_is_retried_later_and_the_last_one_is_a_dead_letter(trut
 
 async def test_a_final_error_is_a_dead_letter_at_once(truth: Truth) -> None:
     await enqueue(truth, TASK)
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
 
     await truth.queue.settle([Outcome(claim, error="gone", is_final=True)])
 
@@ -239,12 +240,12 @@ async def test_a_final_error_is_a_dead_letter_at_once(truth: Truth) -> None:
 async def test_going_back_merges_into_a_queued_twin(truth: Truth) -> None:
     keyed = replace(TASK, dedupe_key="sync:1", concurrency_key="source:1")
     await enqueue(truth, keyed)
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
     (twin,) = await enqueue(truth, keyed)
 
     assert await truth.queue.give_back([claim]) == {claim.task_id}
     assert await state_of(truth, claim) is TaskState.CANCELLED
-    (next_claim,) = await truth.queue.claim(ME, 5)
+    (next_claim,) = await truth.queue.claim(ME, 5, KINDS)
     assert next_claim.task_id == twin
 
 
@@ -257,7 +258,7 @@ async def test_random_histories_accept_one_completion_per_task(truth: Truth, see
     async def work(queue: PostgresTaskQueue) -> None:
         owner = uuid4()
         while (await queue.counts())[TaskState.COMPLETED] < len(ids):
-            claims = await queue.claim(owner, rng.randint(1, 5))
+            claims = await queue.claim(owner, rng.randint(1, 5), KINDS)
             for claim in claims:
                 match rng.randrange(6):
                     case 0:

@@ -17,6 +17,7 @@ from sercha.services.attempt import Attempt, Interrupted
 from tests.support.postgres import PostgresServer
 from tests.support.truth import Truth, open_truth
 
+KINDS = [TaskKind.SYNC_SOURCE]
 CLAIM_TTL = 1.5
 Handler = Callable[[Attempt], Awaitable[None]]
 
@@ -199,7 +200,7 @@ async def test_errors_become_outcomes(truth: Truth, error: Exception, state: Tas
 
 async def test_a_dead_workers_task_is_taken_over(truth: Truth) -> None:
     await enqueue(truth)
-    (claim,) = await truth.queue.claim(uuid4(), 1)
+    (claim,) = await truth.queue.claim(uuid4(), 1, KINDS)
     done: list[int] = []
 
     async def handler(attempt: Attempt) -> None:

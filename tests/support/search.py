@@ -48,7 +48,7 @@ def removed(number: int) -> Change:
 
 
 def at(snapshot: str, consumer: str = "some-consumer") -> FeedPosition:
-    return FeedPosition(consumer, snapshot, "7301:1")
+    return FeedPosition(consumer, snapshot, "7301:1", "a mark")
 
 
 async def find(

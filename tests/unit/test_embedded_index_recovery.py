@@ -37,7 +37,7 @@ def added(number: int, text: str) -> Change:
 
 
 def at(index: EmbeddedIndex, snapshot: str) -> FeedPosition:
-    return FeedPosition(index.consumer_id, snapshot, "7301:1")
+    return FeedPosition(index.consumer_id, snapshot, "7301:1", "a mark")
 
 
 async def total(index: EmbeddedIndex, text: str) -> int:

@@ -108,15 +108,15 @@ def position_entry(position: FeedPosition) -> tantivy.Document:
     """The position in the change feed, as an entry, so that it is committed with the documents."""
     entry = tantivy.Document()
     entry.add_integer("kind", KIND_POSITION)
-    text = json.dumps([position.consumer_id, position.snapshot, position.timeline])
+    text = json.dumps([position.consumer_id, position.snapshot, position.timeline, position.mark])
     entry.add_bytes("position", text.encode())
     return entry
 
 
 def read_position(entry: tantivy.Document) -> FeedPosition:
     """The opposite of `position_entry`."""
-    consumer_id, snapshot, timeline = json.loads(bytes(entry.get_first("position") or b""))
-    return FeedPosition(str(consumer_id), str(snapshot), str(timeline))
+    consumer_id, snapshot, timeline, mark = json.loads(bytes(entry.get_first("position") or b""))
+    return FeedPosition(str(consumer_id), str(snapshot), str(timeline), str(mark))
 
 
 def impact(level: int) -> float:

@@ -7,11 +7,16 @@ whose transaction that snapshot does not show. No row is missed and a long trans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import LiteralString
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
 
-from sercha.adapters.postgres.pool import ConnectionPool
+from psycopg.errors import ObjectNotInPrerequisiteState
+
+from sercha.adapters.postgres.pool import Connection, ConnectionPool
 from sercha.domain.document import DocumentId
+from sercha.errors import Unavailable
 from sercha.services.ports import ChangeBatch, DocumentVersion, FeedPosition
 
 CONSUMER_TTL = 24 * 3600.0
@@ -26,29 +31,35 @@ _TIMELINE: LiteralString = """
 
 _REGISTER: LiteralString = (
     """
-INSERT INTO consumer (id, snapshot) VALUES (%(id)s, pg_current_snapshot())
-ON CONFLICT (id) DO UPDATE SET snapshot = excluded.snapshot, seen_at = clock_timestamp()
+INSERT INTO consumer (id, snapshot, mark, next_mark)
+VALUES (%(id)s, pg_current_snapshot(), %(mark)s, %(mark)s)
+ON CONFLICT (id) DO UPDATE SET snapshot = excluded.snapshot, mark = excluded.mark,
+    next_mark = excluded.next_mark, seen_at = clock_timestamp()
 RETURNING snapshot::text, """
     + _TIMELINE
 )
 
-# One statement, so that the snapshot returned is the one that the rows were read under.
+# One statement, so that the snapshot returned is the one that the rows were read under. A row that we see
+# has a transaction older than that snapshot's end; one that says otherwise came with a dump from elsewhere.
 _POLL: LiteralString = (
     """
 SELECT pg_current_snapshot()::text, """
     + _TIMELINE
     + """,
-    EXISTS (SELECT 1 FROM consumer WHERE id = %(id)s
-            AND pg_snapshot_xmin(snapshot) <= pg_snapshot_xmin(%(snapshot)s::pg_snapshot)),
+    EXISTS (SELECT 1 FROM consumer WHERE id = %(id)s AND %(mark)s IN (mark, next_mark)),
     array(SELECT DISTINCT document_id FROM change
           WHERE xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot)
+            AND xid < pg_snapshot_xmax(pg_current_snapshot())
             AND NOT pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
           ORDER BY document_id)
 """
 )
 
+# Committed durably under a transaction id above everything that *following* has seen. So after a crash the
+# server cannot give one of those ids away again (it may, to those that rolled back and were never flushed).
 _ADVANCE: LiteralString = """
-UPDATE consumer SET snapshot = %(snapshot)s::pg_snapshot, seen_at = clock_timestamp()
+UPDATE consumer SET snapshot = %(snapshot)s::pg_snapshot, mark = %(mark)s, next_mark = %(next)s,
+    seen_at = clock_timestamp()
 WHERE id = %(id)s
 """
 
@@ -59,6 +70,7 @@ DELETE FROM consumer WHERE seen_at < clock_timestamp() - make_interval(secs => %
 # Without consumers nothing is trimmed: min() is null. The next consumer's first advance does it.
 _TRIM: LiteralString = """
 DELETE FROM change WHERE xid < (SELECT min(pg_snapshot_xmin(snapshot)) FROM consumer)
+    OR xid >= pg_snapshot_xmax(pg_current_snapshot())
 """
 
 _SCAN: LiteralString = """
@@ -80,31 +92,59 @@ class PostgresChangeFeed:
 
     async def register(self, consumer_id: str) -> FeedPosition:
         """Register *consumer_id* at the present; read everything older by `scan`."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_REGISTER, {"id": consumer_id})
-            row = await cursor.fetchone()
+        mark = uuid4()
+        row = await self._durably(_REGISTER, {"id": consumer_id, "mark": mark})
         assert row is not None
-        return FeedPosition(consumer_id, row[0], row[1])
+        return FeedPosition(consumer_id, row[0], row[1], str(mark))
 
     async def poll(self, position: FeedPosition) -> ChangeBatch | None:
         """Return what changed since *position*; None: rebuild."""
-        async with self._pool.connection() as connection:
+        async with self._primary() as connection:
             cursor = await connection.execute(
-                _POLL, {"id": position.consumer_id, "snapshot": position.snapshot}
+                _POLL,
+                {
+                    "id": position.consumer_id,
+                    "snapshot": position.snapshot,
+                    "mark": UUID(position.mark),
+                },
             )
             row = await cursor.fetchone()
         assert row is not None
-        snapshot, timeline, is_registered, ids = row
-        if not is_registered or timeline != position.timeline:
+        snapshot, timeline, is_known, ids = row
+        if not is_known or timeline != position.timeline:
             return None
-        return ChangeBatch(tuple(ids), FeedPosition(position.consumer_id, snapshot, timeline))
+        following = FeedPosition(position.consumer_id, snapshot, timeline, str(uuid4()))
+        return ChangeBatch(tuple(ids), following)
 
-    async def advance(self, position: FeedPosition) -> None:
-        """Record that the copy holds everything up to *position*."""
+    async def advance(self, position: FeedPosition, following: FeedPosition) -> None:
+        """Record, durably, that the copy holds *position* and may commit *following* next."""
+        await self._durably(
+            _ADVANCE,
+            {
+                "id": position.consumer_id,
+                "snapshot": position.snapshot,
+                "mark": UUID(position.mark),
+                "next": UUID(following.mark),
+            },
+        )
+
+    async def _durably(
+        self, statement: LiteralString, parameters: dict[str, Any]
+    ) -> tuple[Any, ...] | None:
+        """Run one statement whose commit is on disk when this returns, whatever the database's default."""
+        async with self._primary() as connection, connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit = on")
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchone() if cursor.description else None
+
+    @asynccontextmanager
+    async def _primary(self) -> AsyncGenerator[Connection]:
+        """Lend a connection; a standby, as an address may lead to for a moment of a failover, is `Unavailable`."""
         async with self._pool.connection() as connection:
-            await connection.execute(
-                _ADVANCE, {"id": position.consumer_id, "snapshot": position.snapshot}
-            )
+            try:
+                yield connection
+            except ObjectNotInPrerequisiteState as error:
+                raise Unavailable("the database is a standby: it only reads") from error
 
     async def unregister(self, consumer_id: str) -> None:
         """Forget a consumer whose copy is no more."""

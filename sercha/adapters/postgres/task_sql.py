@@ -22,19 +22,10 @@ WITH added AS (
 SELECT added.id FROM added, woken
 """
 
-# A task that used up its tries without being settled killed its workers: dead before it runs again.
-BURY_EXHAUSTED: LiteralString = """
-UPDATE task SET state = 'dead', finished_at = clock_timestamp(),
-       last_error = coalesce(last_error, 'every attempt ended without an outcome: its workers died')
-WHERE state = 'queued' AND tries >= tries_max
-  AND id IN (SELECT id FROM task WHERE state = 'queued' AND tries >= tries_max
-             LIMIT 100 FOR UPDATE SKIP LOCKED)
-"""
-
 CLAIM: LiteralString = """
 WITH due AS (
     SELECT t.id, t.concurrency_key, t.priority, t.run_at FROM task t
-    WHERE t.state = 'queued' AND t.run_at <= clock_timestamp() AND t.tries < t.tries_max
+    WHERE t.state = 'queued' AND t.run_at <= clock_timestamp() AND t.kind = ANY (%(kinds)s)
       AND (t.concurrency_key IS NULL OR NOT EXISTS (
             SELECT 1 FROM task r
             WHERE r.state = 'running' AND r.concurrency_key = t.concurrency_key))
@@ -64,7 +55,7 @@ UPDATE task_heartbeat b SET expires_at = clock_timestamp() + make_interval(secs 
 FROM unnest(%(ids)s::uuid[], %(attempts)s::integer[]) AS mine (id, attempt), task t
 WHERE b.task_id = mine.id AND b.attempt = mine.attempt AND b.owner = %(owner)s
   AND t.id = b.task_id AND t.state = 'running' AND t.attempt = b.attempt
-RETURNING b.task_id
+RETURNING b.task_id, b.attempt
 """
 
 _MINE: LiteralString = """
@@ -79,46 +70,38 @@ _MINE: LiteralString = """
 COMPLETE: LiteralString = (
     "WITH mine AS ("
     + _MINE
-    + """), gone AS (DELETE FROM task_heartbeat b USING mine WHERE b.task_id = mine.id)
-, woken AS (SELECT pg_notify('sercha_task', ''))
+    + """), woken AS (SELECT pg_notify('sercha_task', ''))
 UPDATE task SET state = 'completed', finished_at = clock_timestamp(), owner = NULL, last_error = NULL
 FROM mine CROSS JOIN woken WHERE task.id = mine.id RETURNING task.id
 """
 )
 
-BURY: LiteralString = (
-    "WITH mine AS ("
-    + _MINE
-    + """), gone AS (DELETE FROM task_heartbeat b USING mine WHERE b.task_id = mine.id)
-, woken AS (SELECT pg_notify('sercha_task', ''))
-UPDATE task SET state = 'dead', finished_at = clock_timestamp(), owner = NULL, last_error = %(error)s
-FROM mine CROSS JOIN woken WHERE task.id = mine.id RETURNING task.id
-"""
-)
-
-# Back to the queue; where a twin with the same dedupe key is queued already, the twin does the work.
+# Where attempts go that did not complete: to the dead letters when the tries are used up (a task whose
+# workers died each time never runs again), else back to the queue, where a queued twin with the same dedupe
+# key does the work. The twin is locked: one that is being cancelled at this moment absorbs nothing.
 _BACK: LiteralString = """
+, twin AS MATERIALIZED (
+    SELECT id, dedupe_key FROM task WHERE state = 'queued' AND dedupe_key IN (
+        SELECT t.dedupe_key FROM task t JOIN mine ON mine.id = t.id)
+    FOR UPDATE
+), woken AS (SELECT pg_notify('sercha_task', '')), verdict AS (
+    SELECT self.id, twin.id AS twin_id,
+           CASE WHEN %(is_final)s OR self.tries - %(refund)s >= self.tries_max THEN 'dead'
+                WHEN twin.id IS NULL THEN 'queued' ELSE 'cancelled' END AS state
+    FROM mine CROSS JOIN woken JOIN task self ON self.id = mine.id
+    LEFT JOIN twin ON twin.dedupe_key = self.dedupe_key
+)
 UPDATE task SET
-    state = CASE WHEN twin.id IS NULL THEN 'queued' ELSE 'cancelled' END,
-    finished_at = CASE WHEN twin.id IS NULL THEN NULL ELSE clock_timestamp() END,
-"""
-
-REQUEUE: LiteralString = (
-    "WITH mine AS ("
-    + _MINE
-    + """), gone AS (DELETE FROM task_heartbeat b USING mine WHERE b.task_id = mine.id)
-, woken AS (SELECT pg_notify('sercha_task', ''))"""
-    + _BACK
-    + """
-    last_error = CASE WHEN twin.id IS NULL THEN coalesce(%(error)s, task.last_error)
-                      ELSE 'merged into task ' || twin.id END,
+    state = verdict.state,
+    finished_at = CASE WHEN verdict.state = 'queued' THEN NULL ELSE clock_timestamp() END,
+    last_error = CASE WHEN verdict.state = 'cancelled' THEN 'merged into task ' || verdict.twin_id
+                      ELSE coalesce(%(error)s, task.last_error) END,
     tries = task.tries - %(refund)s, owner = NULL,
     run_at = clock_timestamp() + make_interval(secs => %(delay)s)
-FROM mine CROSS JOIN woken JOIN task self ON self.id = mine.id
-LEFT JOIN task twin ON twin.dedupe_key = self.dedupe_key AND twin.state = 'queued'
-WHERE task.id = mine.id RETURNING task.id
+FROM verdict WHERE task.id = verdict.id RETURNING task.id
 """
-)
+
+REQUEUE: LiteralString = "WITH mine AS MATERIALIZED (" + _MINE + ")" + _BACK
 
 REAP: LiteralString = (
     """
@@ -126,22 +109,20 @@ WITH expired AS (
     SELECT t.id, t.dedupe_key FROM task t JOIN task_heartbeat b ON b.task_id = t.id
     WHERE t.state = 'running' AND b.expires_at < clock_timestamp()
     ORDER BY t.id LIMIT 100 FOR UPDATE OF t SKIP LOCKED
-), mine AS (
+), mine AS MATERIALIZED (
     SELECT DISTINCT ON (coalesce(dedupe_key, id::text)) id FROM expired
     ORDER BY coalesce(dedupe_key, id::text), id
-), gone AS (DELETE FROM task_heartbeat b USING mine WHERE b.task_id = mine.id)
-, woken AS (SELECT pg_notify('sercha_task', ''))"""
+)"""
     + _BACK
-    + """
-    last_error = 'the worker of attempt ' || task.attempt || ' died or lost its claim',
-    owner = NULL, run_at = clock_timestamp()
-FROM mine CROSS JOIN woken JOIN task self ON self.id = mine.id
-LEFT JOIN task twin ON twin.dedupe_key = self.dedupe_key AND twin.state = 'queued'
-WHERE task.id = mine.id RETURNING task.id
-"""
 )
 
 EXPIRE_ALL: LiteralString = "UPDATE task_heartbeat SET expires_at = '-infinity'"
+
+# A process that freezes inside of its page's transaction would keep the row for ever: the reaper steps
+# around locked rows. So the server ends such a session, and the claim can expire.
+VERIFY_LIMIT: LiteralString = """
+SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s, true)
+"""
 
 VERIFY: LiteralString = """
 SELECT 1 FROM task WHERE id = %(id)s AND owner = %(owner)s AND attempt = %(attempt)s
@@ -154,14 +135,11 @@ AND state = 'running' RETURNING 1
 """
 
 CANCEL: LiteralString = """
-WITH gone AS (DELETE FROM task_heartbeat WHERE task_id = %(id)s)
 UPDATE task SET state = 'cancelled', finished_at = clock_timestamp(), owner = NULL
 WHERE id = %(id)s AND state IN ('queued', 'running') RETURNING id
 """
 
 CANCEL_KEYED: LiteralString = """
-WITH gone AS (DELETE FROM task_heartbeat b USING task t
-              WHERE b.task_id = t.id AND t.concurrency_key = %(key)s)
 UPDATE task SET state = 'cancelled', finished_at = clock_timestamp(), owner = NULL
 WHERE concurrency_key = %(key)s AND state IN ('queued', 'running')
 """

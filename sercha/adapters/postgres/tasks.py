@@ -6,7 +6,7 @@ is frozen at the start of a transaction, which may lie before a wait for a lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
@@ -23,6 +23,8 @@ from sercha.services.ports import Transaction
 
 CLAIM_TTL = 30.0
 """Seconds that a claim lives without a beat."""
+IDLE_IN_PAGE_MAX = 10.0
+"""Seconds that a transaction which holds a claim may wait for its client between two statements."""
 CLAIM_RACES_MAX = 8
 """How often a claim is tried again after losing a race for a concurrency key."""
 
@@ -57,25 +59,29 @@ class PostgresTaskQueue:
             ids.append(row[0])
         return ids
 
-    async def claim(self, owner: UUID, limit: int) -> list[Claim]:
-        """Claim due tasks; those whose tries are used up go to the dead letters first.
+    async def claim(self, owner: UUID, limit: int, kinds: Collection[TaskKind]) -> list[Claim]:
+        """Claim due tasks of *kinds*, by priority, due time, id.
 
         Two workers may race for one concurrency key; the loser of the unique index tries again.
         """
         for race in range(CLAIM_RACES_MAX):
             try:
-                return await self._claim_once(owner, limit)
+                return await self._claim_once(owner, limit, kinds)
             except UniqueViolation:
                 await trio.sleep(0.005 * race)
         raise Transient("tasks: lost the race for a concurrency key too often", code="claim-race")
 
-    async def _claim_once(self, owner: UUID, limit: int) -> list[Claim]:
-        async with self._pool.transaction() as tx:
-            connection = connection_of(tx)
-            await connection.execute(sql.BURY_EXHAUSTED)
-            cursor = await connection.execute(
-                sql.CLAIM, {"owner": owner, "limit": limit, "ttl": self.claim_ttl}
-            )
+    async def _claim_once(
+        self, owner: UUID, limit: int, kinds: Collection[TaskKind]
+    ) -> list[Claim]:
+        parameters = {
+            "owner": owner,
+            "limit": limit,
+            "ttl": self.claim_ttl,
+            "kinds": [kind.value for kind in kinds],
+        }
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(sql.CLAIM, parameters)
             rows = await cursor.fetchall()
         return [
             Claim(
@@ -90,8 +96,8 @@ class PostgresTaskQueue:
             for row in rows
         ]
 
-    async def beat(self, owner: UUID, claims: Sequence[Claim]) -> set[UUID]:
-        """Extend *claims* in one statement; the ids that are still ours."""
+    async def beat(self, owner: UUID, claims: Sequence[Claim]) -> set[tuple[UUID, int]]:
+        """Extend *claims* in one statement; (task, attempt) of those that are still ours."""
         rows = await self._run(
             sql.BEAT,
             {
@@ -101,7 +107,7 @@ class PostgresTaskQueue:
                 "attempts": [claim.attempt for claim in claims],
             },
         )
-        return {row[0] for row in rows}
+        return {(row[0], row[1]) for row in rows}
 
     async def settle(self, outcomes: Sequence[Outcome]) -> set[UUID]:
         """Record outcomes by (task, owner, attempt); the ids that were accepted."""
@@ -113,15 +119,14 @@ class PostgresTaskQueue:
         for outcome in outcomes:
             if outcome.error is None:
                 continue
-            claim = outcome.claim
-            is_dead = outcome.is_final or claim.tries >= claim.tries_max
             rows = await self._run(
-                sql.BURY if is_dead else sql.REQUEUE,
+                sql.REQUEUE,
                 {
-                    **_tokens([claim]),
+                    **_tokens([outcome.claim]),
                     "error": outcome.error.replace("\0", " ")[:2_000],
                     "delay": outcome.retry_delay,
                     "refund": 0,
+                    "is_final": outcome.is_final,
                 },
             )
             accepted |= {row[0] for row in rows}
@@ -130,14 +135,18 @@ class PostgresTaskQueue:
     async def give_back(self, claims: Sequence[Claim]) -> set[UUID]:
         """Return interrupted attempts, uncharged; a queued twin swallows them."""
         rows = await self._run(
-            sql.REQUEUE, {**_tokens(claims), "error": None, "delay": 0.0, "refund": 1}
+            sql.REQUEUE,
+            {**_tokens(claims), "error": None, "delay": 0.0, "refund": 1, "is_final": False},
         )
         return {row[0] for row in rows}
 
     async def verify(self, tx: Transaction, claim: Claim, *, progressed: bool = False) -> None:
         """Hold the claim until *tx* ends; raise `ClaimLost` when it is not ours any more."""
         statement = sql.VERIFY_PROGRESSED if progressed else sql.VERIFY
-        cursor = await connection_of(tx).execute(
+        connection = connection_of(tx)
+        limit = str(round(IDLE_IN_PAGE_MAX * 1000))
+        await connection.execute(sql.VERIFY_LIMIT, {"milliseconds": limit})
+        cursor = await connection.execute(
             statement, {"id": claim.task_id, "owner": claim.owner, "attempt": claim.attempt}
         )
         if await cursor.fetchone() is None:
@@ -147,7 +156,9 @@ class PostgresTaskQueue:
 
     async def reap(self) -> int:
         """Give the tasks of dead workers back to the queue, charged; how many there were."""
-        return len(await self._run(sql.REAP, {}))
+        error = "the worker of the attempt died or lost its claim"
+        parameters = {"error": error, "delay": 0.0, "refund": 0, "is_final": False}
+        return len(await self._run(sql.REAP, parameters))
 
     async def release_all(self) -> int:
         """Expire every claim at once: for a starter that knows that no worker lives.
@@ -208,7 +219,7 @@ def _tokens(claims: Sequence[Claim]) -> dict[str, Any]:
 def _task(row: tuple[Any, ...]) -> Task:
     return Task(
         id=row[0],
-        kind=TaskKind(row[1]),
+        kind=row[1],
         state=TaskState(row[2]),
         payload=row[3],
         attempt=row[4],

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sercha.domain.account import Role
 from sercha.domain.query import SearchMode
 from sercha.domain.source import IssueKind, ProviderType, SyncStatus
-from sercha.domain.task import TaskKind, TaskState
+from sercha.domain.task import TaskState
 
 Instant = Annotated[datetime, AfterValidator(lambda instant: instant.astimezone(UTC))]
 
@@ -285,7 +285,7 @@ class Task(Shape):
     """Ours: a task."""
 
     id: UUID
-    kind: TaskKind
+    kind: str
     state: TaskState
     payload: dict[str, Any]
     attempt: int

@@ -21,7 +21,9 @@ class FeedPosition:
     snapshot: str
     """A ``pg_snapshot`` as text."""
     timeline: str
-    """``system_identifier`` and timeline of the database; another one: the copy must be rebuilt."""
+    """Names the history of the database; another one: the copy must be rebuilt."""
+    mark: str
+    """A UUID of this very position, known to the database before the copy commits it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,12 @@ class ChangeFeed(Protocol):
         """
         ...
 
-    async def advance(self, position: FeedPosition) -> None:
-        """Record that everything up to *position* is safely in the copy."""
+    async def advance(self, position: FeedPosition, following: FeedPosition) -> None:
+        """Record, durably, that the copy holds *position* and may commit *following* next.
+
+        To be called before that commit: afterwards the database knows every position that a copy may have,
+        and can tell when it was itself set back to an older state.
+        """
         ...
 
     async def unregister(self, consumer_id: str) -> None: ...

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 from uuid import UUID
 
-from sercha.domain.task import Claim, NewTask, Outcome, Task, TaskState
+from sercha.domain.task import Claim, NewTask, Outcome, Task, TaskKind, TaskState
 from sercha.services.ports.database import Transaction
 
 
@@ -18,15 +18,15 @@ class TaskQueue(Protocol):
         """Add tasks when *tx* commits; a task whose ``dedupe_key`` is queued already gives that one's id."""
         ...
 
-    async def claim(self, owner: UUID, limit: int) -> list[Claim]:
-        """Claim up to *limit* due tasks, by priority, due time, id; empty when there is nothing to do.
+    async def claim(self, owner: UUID, limit: int, kinds: Collection[TaskKind]) -> list[Claim]:
+        """Claim up to *limit* due tasks of *kinds*, by priority, due time, id; empty when there are none.
 
-        A task whose tries are used up goes to the dead letters instead of being returned.
+        Tasks of other kinds are left to workers that know them: versions may run side by side.
         """
         ...
 
-    async def beat(self, owner: UUID, claims: Sequence[Claim]) -> set[UUID]:
-        """Extend claims by `CLAIM_TTL`, in one statement; returns the task ids that are still ours."""
+    async def beat(self, owner: UUID, claims: Sequence[Claim]) -> set[tuple[UUID, int]]:
+        """Extend claims in one statement; returns (task, attempt) of those that are still ours."""
         ...
 
     async def settle(self, outcomes: Sequence[Outcome]) -> set[UUID]:

@@ -156,9 +156,12 @@ CREATE TABLE generation (
 );
 CREATE UNIQUE INDEX generation_current ON generation (engine) WHERE state = 'current';
 
+-- `mark` names the position that the copy holds, `next_mark` the one that it is about to commit.
 CREATE TABLE consumer (
     id text PRIMARY KEY,
     snapshot pg_snapshot NOT NULL,
+    mark uuid NOT NULL,
+    next_mark uuid NOT NULL,
     seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -196,6 +199,24 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- TRUNCATE has no transition tables: everything is recorded beforehand.
+CREATE FUNCTION record_document_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO change (document_id) SELECT id FROM document ON CONFLICT DO NOTHING;
+    PERFORM pg_notify('sercha_change', '');
+    RETURN NULL;
+END $$;
+CREATE FUNCTION record_chunk_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO change (document_id) SELECT DISTINCT document_id FROM chunk ON CONFLICT DO NOTHING;
+    PERFORM pg_notify('sercha_change', '');
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER document_truncated BEFORE TRUNCATE ON document
+    FOR EACH STATEMENT EXECUTE FUNCTION record_document_truncate();
+CREATE TRIGGER chunk_truncated BEFORE TRUNCATE ON chunk
+    FOR EACH STATEMENT EXECUTE FUNCTION record_chunk_truncate();
 CREATE TRIGGER document_inserted AFTER INSERT ON document
     REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION record_document_insert();
 CREATE TRIGGER document_updated AFTER UPDATE ON document
@@ -255,3 +276,13 @@ CREATE TABLE task_heartbeat (
     expires_at timestamptz NOT NULL
 );
 CREATE INDEX task_heartbeat_expiry ON task_heartbeat (expires_at);
+
+-- Whatever ends an attempt ends its heartbeat. Not in the statement that ends it: that one may have waited
+-- for the claim's transaction, and its snapshot does not show the heartbeat which that one made.
+CREATE FUNCTION drop_heartbeats() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM task_heartbeat h USING new_rows n WHERE h.task_id = n.id AND n.state <> 'running';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER task_updated AFTER UPDATE ON task
+    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION drop_heartbeats();

@@ -1,8 +1,7 @@
-"""Ways to make a copy of the documents differ for ever that a review found; each was seen to happen."""
+"""Ways to make a copy of the documents differ from the truth for ever; each was seen to happen once."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -94,14 +93,14 @@ async def test_a_data_directory_put_back_makes_the_copy_anew(
             async with following(truth, index):
                 await truth.save(source.id, old="x")
         server.stop()
-        subprocess.run(["cp", "-a", server.data_dir, kept], check=True)
+        await trio.run_process(["cp", "-a", server.data_dir, kept])
         server.start()
         async with open_truth(server.url) as truth, following(truth, index) as follower:
             for number in range(20):
                 await truth.save(source.id, **{f"lost{number}": "x"})
             assert await differences(truth, index, follower) == 0
         server.stop()
-        subprocess.run(["rm", "-rf", server.data_dir], check=True)
+        await trio.run_process(["rm", "-rf", server.data_dir])
         kept.rename(server.data_dir)
         server.start()
         async with open_truth(server.url) as truth, following(truth, index) as follower:

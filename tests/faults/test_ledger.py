@@ -1,4 +1,4 @@
-"""Ways to lose a task, run one for ever or hang a drain that a review found; each was seen to happen."""
+"""Ways to lose a task, run one for ever or hang a drain; each was seen to happen once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 import trio
 
+from sercha.adapters.postgres import task_sql
 from sercha.domain.task import NewTask, Outcome, TaskKind, TaskState
 from sercha.errors import Transient
 from sercha.roles.worker import Worker, WorkerSettings
@@ -20,6 +21,7 @@ from sercha.services.attempt import Attempt, Handler
 from tests.support.postgres import PostgresServer
 from tests.support.truth import Truth, open_truth
 
+KINDS = [TaskKind.SYNC_SOURCE]
 TASK = NewTask(TaskKind.SYNC_SOURCE, {}, dedupe_key="d", concurrency_key="c")
 ME = uuid4()
 CLAIM_TTL = 1.5
@@ -129,9 +131,9 @@ async def test_an_error_beside_the_cancellation_does_not_end_the_worker(truth: T
 async def test_progress_forgives_the_tries_also_when_the_last_one_fails(truth: Truth) -> None:
     task_id = await enqueue(truth)
     for _ in range(TASK.tries_max - 1):
-        (claim,) = await truth.queue.claim(ME, 1)
+        (claim,) = await truth.queue.claim(ME, 1, KINDS)
         await truth.queue.settle([Outcome(claim, error="away")])
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
     async with truth.pool.transaction() as tx:
         await truth.queue.verify(tx, claim, progressed=True)
 
@@ -145,18 +147,18 @@ async def test_progress_forgives_the_tries_also_when_the_last_one_fails(truth: T
 async def test_a_new_request_is_not_buried_with_the_tries_of_an_old_one(truth: Truth) -> None:
     await enqueue(truth)
     for _ in range(TASK.tries_max):
-        assert await truth.queue.claim(ME, 1)
+        assert await truth.queue.claim(ME, 1, KINDS)
         await lose_all(truth)
 
     asked_for = await enqueue(truth)
 
-    assert [claim.task_id for claim in await truth.queue.claim(ME, 1)] == [asked_for]
+    assert [claim.task_id for claim in await truth.queue.claim(ME, 1, KINDS)] == [asked_for]
 
 
 async def test_a_worker_frozen_within_a_page_does_not_keep_its_task_for_ever(truth: Truth) -> None:
     """Its connection lives and its transaction holds the task's row, which the reaper steps around."""
     await enqueue(truth)
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
 
     with pytest.raises(Transient):
         async with truth.pool.transaction() as tx:
@@ -172,7 +174,7 @@ async def test_a_worker_frozen_within_a_page_does_not_keep_its_task_for_ever(tru
 
 async def test_a_task_does_not_merge_into_a_twin_that_is_being_cancelled(truth: Truth) -> None:
     await enqueue(truth)
-    (claim,) = await truth.queue.claim(ME, 1)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
     twin = await enqueue(truth)
 
     async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
@@ -184,8 +186,6 @@ async def test_a_task_does_not_merge_into_a_twin_that_is_being_cancelled(truth: 
 
 
 async def test_a_cancel_that_meets_a_claim_leaves_no_heartbeat(truth: Truth) -> None:
-    from sercha.adapters.postgres import task_sql
-
     task_id = await enqueue(truth, replace(TASK, concurrency_key=None))
     async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
         owner = {"owner": ME, "limit": 1, "ttl": 30.0, "kinds": ["sync_source"]}
