@@ -120,10 +120,8 @@ class Sercha:
         return status
 
     def kill_tree(self) -> None:
-        """Kill -9 everything that belongs to this home, at once."""
-        for pid in processes_of(self.home):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Kill -9 everything that belongs to this home, at once, and wait for its end."""
+        _kill_all(self.home)
         self.process.wait(10)
         self._reader.join(5)
 
@@ -198,11 +196,20 @@ def clusters_of(home: Path) -> list[Path]:
 
 def clean_up(home: Path) -> None:
     """Kill what is left of *home* and remove clusters outside of it."""
-    for pid in processes_of(home):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    _kill_all(home)
     for cluster in clusters_of(home):
         shutil.rmtree(cluster, ignore_errors=True)
+
+
+def _kill_all(home: Path, seconds: float = 15) -> None:
+    """Kill until nobody is left: while one is killed another may just be forking, and dying takes a moment."""
+    deadline = time.monotonic() + seconds
+    while left := processes_of(home):
+        assert time.monotonic() < deadline, left
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def wait_gone(home: Path, seconds: float = 15) -> None:
