@@ -10,7 +10,7 @@ DATA_DIR ?= .sercha
 PORT ?= 8080
 PYTEST_ARGS ?=
 
-.PHONY: install run test check bench proof lock clean help
+.PHONY: install run test check bench proof simulate lock clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -53,6 +53,11 @@ bench: install
 # make proof     the long runs: the standard library indexed, 20 kills, writers against consumers
 proof: install
 	$(BIN)/python -m pytest -m "proof" -s $(PYTEST_ARGS)
+
+# make simulate  leases under faults: SEEDS seeds, then each mutant until a seed kills it
+SEEDS ?= 5000
+simulate: install
+	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)
 
 # make lock      resolve requirements/*.txt anew (needs uv)
 lock:

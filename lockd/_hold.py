@@ -79,8 +79,8 @@ async def hold(
             won = await win(ground, nursery, on_busy)
             with won.lease.scope:
                 yield won.lease
-        except BaseException as caught:  # noqa: BLE001  # raised again below, outside of the nursery
-            error = caught  # noqa: ASYNC103
+        except BaseException as caught:  # noqa: ASYNC103, BLE001  # raised again below, outside
+            error = caught
         if won is not None:
             won.lease.end_body()
             won.keeper.stop()
