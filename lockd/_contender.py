@@ -2,7 +2,9 @@
 
 A round asks with one fresh holder id until there is a definite answer. An answer may be lost after the store
 carried the request out; the next one then finds our own id there, and the lease is ours from the *first*
-request on. A round that ends in any other way frees what it may have taken, under a shield.
+request on. Or the request is still being carried out, as a slow commit is: while one is unanswered, "busy" with
+nobody as the holder is no answer. A round that ends in any other way frees what it may have taken, under a
+shield.
 """
 
 from __future__ import annotations
@@ -90,7 +92,8 @@ async def _wait(ground: Ground, notices: Notices, busy: Busy) -> None:
     wake_at = clock.now().monotonic + pause
     with trio.CancelScope(deadline=clock.deadline(wake_at)):
         await notices.wait()
-        wake_at = clock.now().monotonic + ground.random.random() * HERD_SECONDS
+        # Squared, so that few waiters lose little time, and many still come one after another.
+        wake_at = clock.now().monotonic + ground.random.random() ** 2 * HERD_SECONDS
     await clock.sleep_until(wake_at)
 
 
@@ -99,8 +102,10 @@ async def _round(ground: Ground, nursery: trio.Nursery) -> Won | Busy:
     seen = await _until_answered(ground, partial(ground.store.seen, ground.name))
     won: Won | None = None
     try:
-        answer, sent = await _acquire(ground, holder, seen.token)
+        answer, sent, unanswered = await _acquire(ground, holder, seen.token)
         if isinstance(answer, Busy):
+            if unanswered:
+                await _undo(ground, holder, None)
             return answer
         won = _keep(ground, holder, sent, nursery)
         token = answer.token
@@ -136,22 +141,31 @@ async def _undo(ground: Ground, holder: UUID, won: Won | None) -> None:
         await free(ground.store, ground.name, holder, ground.clock)
 
 
-async def _acquire(ground: Ground, holder: UUID, seen: int) -> tuple[Granted | Busy, Instant]:
-    """Ask until there is an answer; with it, when the request was sent that it counts from."""
-    first_sent: Instant | None = None
-    sent = ground.clock.now()
+async def _acquire(ground: Ground, holder: UUID, seen: int) -> tuple[Granted | Busy, Instant, int]:
+    """Ask until there is a definite answer.
+
+    Returns it, when the request was sent that it counts from, and how many were not answered.
+    """
+    clock, ttl = ground.clock, ground.terms.ttl
+    sent: list[Instant] = []
+    answers = 0
 
     async def once() -> Granted | Busy:
-        nonlocal sent, first_sent
-        sent = ground.clock.now()
-        first_sent = first_sent or sent
-        return await ground.store.acquire(ground.name, holder, ground.terms.ttl, seen)
+        sent.append(clock.now())
+        return await ground.store.acquire(ground.name, holder, ttl, seen)
 
-    answer = await _until_answered(ground, once)
-    assert first_sent is not None
-    if isinstance(answer, Busy) and answer.holder == holder:
-        return Granted(answer.token), first_sent
-    return answer, sent
+    while True:
+        answer = await _until_answered(ground, once)
+        answers += 1
+        unanswered = len(sent) - answers
+        if isinstance(answer, Granted):
+            return answer, sent[-1], unanswered
+        if answer.holder == holder:
+            return Granted(answer.token), sent[0], unanswered
+        now = clock.now().monotonic
+        if not unanswered or answer.holder is not None or now >= sent[0].monotonic + ttl:
+            return answer, sent[-1], unanswered
+        await clock.sleep_until(now + ground.terms.retry_delay(answers, ground.random.random()))
 
 
 async def _take_fence(ground: Ground, holder: UUID, seen: int) -> int | None:

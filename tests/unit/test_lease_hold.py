@@ -204,6 +204,51 @@ async def test_an_acquisition_whose_answer_was_lost_is_recognised_and_counts_fro
     assert store.calls.count("acquire") == 2
 
 
+async def test_a_request_that_is_still_being_carried_out_is_waited_for(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    """A slow commit: no answer in time, then "busy" with nobody as the holder, and then it is ours."""
+    arrived = trio.Event()
+
+    async def slow_commit(request: Any) -> Any:
+        nursery.start_soon(carry_out, request)
+        await trio.sleep_forever()
+
+    async def carry_out(request: Any) -> None:
+        await trio.sleep(8)
+        await request()
+        arrived.set()
+
+    async def blocked(request: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return await request() if arrived.is_set() else lockd.Busy(None, 0.0)
+
+    store.faults["acquire"] = [slow_commit]
+    store.always["acquire"] = blocked
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery, lockd.hold(store, "x", ttl=TTL) as lease:
+        waited = trio.current_time() - begun
+        assert lease.remaining() == pytest.approx(TRUST - waited)
+
+    assert waited < 15  # not a TTL for our own lease
+
+
+async def test_what_an_unanswered_request_took_later_is_freed_when_another_holds_it(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    other = uuid4()
+
+    async def lost_to_another(request: Any) -> Any:
+        await store.acquire("x", other, 8, 0)
+        await trio.sleep_forever()
+
+    store.faults["acquire"] = [lost_to_another]
+    async with lockd.hold(store, "x", ttl=TTL):
+        pass
+
+    assert store.calls.count("release") == 2
+
+
 @pytest.mark.parametrize("fault", [lost_reply, lost_request])
 async def test_a_fence_without_an_answer_is_read_and_not_moved_again(
     autojump_clock: MockClock, store: FaultyStore, fault: Any
