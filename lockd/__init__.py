@@ -13,6 +13,7 @@ from lockd._errors import (
     LossReason,
     StoreUnreachable,
 )
+from lockd._fence import Fence
 from lockd._hold import hold, lead
 from lockd._lease import Lease, LeaseState
 from lockd._memory import MemoryStore
@@ -31,6 +32,7 @@ __all__ = [
     "Busy",
     "Clock",
     "EventKind",
+    "Fence",
     "FenceRefused",
     "FenceRow",
     "Granted",

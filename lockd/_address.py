@@ -29,4 +29,5 @@ async def open_store(address: str) -> AsyncGenerator[LeaseStore]:
         async with open_postgres_store(address, create_tables=True) as store:
             yield store
     else:
-        raise ValueError(f"no store has the address {address!r}")
+        # The address itself is not said: it may hold a password.
+        raise ValueError(f"an address of a store begins with {', '.join(SCHEMES)}")

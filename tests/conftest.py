@@ -13,6 +13,12 @@ import pytest
 
 from tests.support import require as require_present
 from tests.support.postgres import PostgresServer, Room, wheel_bin_dir
+from tests.support.redis_fixtures import (  # noqa: F401
+    redis_factory,
+    redis_server,
+    redis_session_server,
+    redis_url,
+)
 
 
 @pytest.fixture(scope="session")
