@@ -22,7 +22,7 @@ from lockd.postgres import (
 )
 from sercha.testing import FaultProxy, open_proxy
 from tests.support.connections import connected, until, value_of
-from tests.support.diary import Diary
+from tests.support.leases import Diary
 from tests.support.postgres import PostgresServer
 from tests.support.row_leases import OURS, open_lab, over_tcp, take, until_somebody_waits
 

@@ -27,8 +27,9 @@ from lockd import (
 from lockd.redis import RedisStore, open_redis_store
 from sercha.testing import open_proxy
 from tests.support.connections import until
+from tests.support.leases import Diary
 from tests.support.redis import RedisServer
-from tests.support.redis_leases import Diary, leave_unadvised
+from tests.support.redis_leases import leave_unadvised
 
 Factory = Callable[..., RedisServer]
 

@@ -13,8 +13,9 @@ from lockd import EventKind, Notices, hold
 from lockd.redis import open_redis_store
 from sercha.testing import open_proxy
 from tests.support.connections import until
+from tests.support.leases import Diary
 from tests.support.redis import RedisServer
-from tests.support.redis_leases import Diary, publish
+from tests.support.redis_leases import publish
 
 Factory = Callable[..., RedisServer]
 

@@ -15,9 +15,9 @@ import lockd._redis_client as module
 from lockd import EventKind, Granted, StoreUnreachable, hold
 from lockd.redis import open_redis_store
 from tests.support.connections import until
+from tests.support.leases import Diary
 from tests.support.postgres import free_port
 from tests.support.redis import RedisServer, tls_binary
-from tests.support.redis_leases import Diary
 
 Factory = Callable[..., RedisServer]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -93,19 +92,33 @@ class SleepyClock(SystemClock):
         return Instant(monotonic, monotonic + self.slept)
 
 
-@dataclass
-class Events:
-    """An observer that remembers."""
+class Diary:
+    """Pass it as `observe`: it keeps all events."""
 
-    all: list[LeaseEvent] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.events: list[LeaseEvent] = []
+        self._changed = trio.Event()
 
     def __call__(self, event: LeaseEvent) -> None:
-        self.all.append(event)
+        self.events.append(event)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def count(self, kind: EventKind) -> int:
+        """Count the events of a kind."""
+        return sum(event.kind is kind for event in self.events)
+
+    async def wait_for(self, kind: EventKind, *, times: int = 1) -> LeaseEvent:
+        """Return the last event of a kind when there have been so many, within 20 s."""
+        with trio.fail_after(20):
+            while self.count(kind) < times:
+                await self._changed.wait()
+        return [event for event in self.events if event.kind is kind][-1]
 
     @property
     def kinds(self) -> list[EventKind]:
         """All kinds in order, without the renewals that went well."""
-        return [each.kind for each in self.all if each.kind is not EventKind.RENEWED]
+        return [each.kind for each in self.events if each.kind is not EventKind.RENEWED]
 
 
 class CancelAtStep(trio.abc.Instrument):

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 import lockd
 from lockd import EventKind, LeaseLost, LossReason, MemoryStore
 from tests.support.leases import (
-    Events,
+    Diary,
     FaultyStore,
     cancelled_at_every_step,
     lost_reply,
@@ -150,13 +150,13 @@ async def test_a_body_that_ends_too_late_has_lost(autojump_clock: MockClock) -> 
 async def test_a_release_without_an_answer_ends_soon_and_costs_one_ttl(
     autojump_clock: MockClock, fault: Any
 ) -> None:
-    store, events = FaultyStore(), Events()
+    store, diary = FaultyStore(), Diary()
     store.always["release"] = fault
-    async with lockd.hold(store, "x", ttl=TTL, observe=events):
+    async with lockd.hold(store, "x", ttl=TTL, observe=diary):
         ended = trio.current_time()
 
     assert trio.current_time() - ended == pytest.approx(2)
-    assert events.kinds[-1] is EventKind.RELEASE_FAILED
+    assert diary.kinds[-1] is EventKind.RELEASE_FAILED
     assert (await store.inspect("x")).holder is None or fault is lost_request
 
 
@@ -230,20 +230,20 @@ async def test_two_hundred_waiters_and_one_release_make_no_storm(
 
 async def test_a_blocked_loop_is_told_from_a_thread() -> None:
     """Real time: the body computes past its deadline, and past the margin too."""
-    events, store = Events(), MemoryStore()
+    diary, store = Diary(), MemoryStore()
     with pytest.raises(LeaseLost):
-        async with lockd.hold(store, "x", ttl=1, observe=events):
+        async with lockd.hold(store, "x", ttl=1, observe=diary):
             await trio.lowlevel.checkpoint()  # the watchdog begins to watch
             time.sleep(1.2)  # noqa: ASYNC251  a loop that hangs is what is tried
-            assert EventKind.OVERRAN in events.kinds
+            assert EventKind.OVERRAN in diary.kinds
 
 
 async def test_a_body_in_time_is_not_barked_at() -> None:
-    events = Events()
-    async with lockd.hold(MemoryStore(), "x", ttl=1, observe=events):
+    diary = Diary()
+    async with lockd.hold(MemoryStore(), "x", ttl=1, observe=diary):
         await trio.sleep(1.5)
 
-    assert events.kinds == [EventKind.ACQUIRED, EventKind.RELEASED]
+    assert diary.kinds == [EventKind.ACQUIRED, EventKind.RELEASED]
 
 
 def test_an_overrun_can_end_the_process() -> None:

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 import lockd
 from lockd import EventKind, LeaseLost, LossReason
 from tests.support.leases import (
-    Events,
+    Diary,
     FaultyStore,
     SleepyClock,
     delayed,
@@ -43,8 +43,8 @@ async def lost_after(store: FaultyStore, **options: Any) -> tuple[float, LossRea
 async def test_a_lease_is_renewed_for_as_long_as_its_body_runs(
     autojump_clock: MockClock, store: FaultyStore
 ) -> None:
-    events = Events()
-    async with lockd.hold(store, "x", ttl=TTL, observe=events) as lease:
+    diary = Diary()
+    async with lockd.hold(store, "x", ttl=TTL, observe=diary) as lease:
         await trio.sleep(3_600)
         lease.check()
         assert 0 < lease.remaining() <= TRUST
@@ -52,7 +52,7 @@ async def test_a_lease_is_renewed_for_as_long_as_its_body_runs(
 
     assert 160 <= statistics.renewals <= 200
     assert (statistics.state, statistics.token) == ("held", 1)
-    assert events.kinds == [EventKind.ACQUIRED, EventKind.RELEASED]
+    assert diary.kinds == [EventKind.ACQUIRED, EventKind.RELEASED]
     assert (await store.inspect("x")).holder is None
     with pytest.raises(LeaseLost) as caught:
         lease.check()
@@ -64,13 +64,13 @@ async def test_unanswered_renewals_cancel_the_body_before_the_server_forgets(
     store: FaultyStore,
 ) -> None:
     store.always["renew"] = lost_request
-    events = Events()
+    diary = Diary()
 
-    seconds, reason = await lost_after(store, observe=events)
+    seconds, reason = await lost_after(store, observe=diary)
 
     assert seconds == pytest.approx(TRUST, abs=0.01)
     assert reason is LossReason.EXPIRED
-    assert events.kinds.count(EventKind.RENEW_FAILED) >= 4
+    assert diary.kinds.count(EventKind.RENEW_FAILED) >= 4
     assert (await store.inspect("x")).holder is None  # freed for the next one
 
 
@@ -290,9 +290,9 @@ async def test_whoever_slept_before_the_fence_does_not_evict_the_successor(
 async def test_the_fence_stops_a_stale_actor_and_says_so(
     autojump_clock: MockClock, store: FaultyStore
 ) -> None:
-    events = Events()
+    diary = Diary()
     with pytest.raises(LeaseLost) as caught:
-        async with lockd.hold(store, "x", ttl=TTL, observe=events) as lease:
+        async with lockd.hold(store, "x", ttl=TTL, observe=diary) as lease:
             async with lease.fenced("anything") as value:
                 assert value == "anything"
             await store.fence("x", uuid4(), lease.token)
@@ -300,7 +300,7 @@ async def test_the_fence_stops_a_stale_actor_and_says_so(
                 raise AssertionError("it let us in")
 
     assert caught.value.reason is LossReason.FENCED
-    assert EventKind.FENCE_REFUSED in events.kinds
+    assert EventKind.FENCE_REFUSED in diary.kinds
     assert lease.statistics().fence_refusals == 1
 
 
