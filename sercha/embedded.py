@@ -16,8 +16,10 @@ from typing import Any, cast
 import structlog
 import trio
 
+from sercha.adapters.connectors.localfs import Localfs
 from sercha.adapters.embedded_postgres import DataFolder, data_folder, embedded_postgres
 from sercha.adapters.embedded_postgres.folder import write_private
+from sercha.adapters.postgres.errors import first_contact
 from sercha.adapters.postgres.migrate import migrate
 from sercha.domain.source import ProviderType
 from sercha.errors import Forbidden, Rejected, SettingsError
@@ -64,12 +66,12 @@ async def open_embedded(
     """Hold the data folder and run what the settings do not give.
 
     Raises:
-        SettingsError: a path of *index_paths* is missing, or the data folder cannot be used.
+        SettingsError: a path of *index_paths* can be no source, or the data folder cannot be used.
         Conflict: another process uses the folder.
     """
     if settings.data_dir is None:
         raise SettingsError("DATA_DIR: is required for `up`; give --data-dir")
-    paths = tuple(_existing(path) for path in index_paths)
+    paths = [await _indexable(path, settings.data_dir) for path in index_paths]
     with data_folder(settings.data_dir) as folder:
         settings = replace(settings, data_dir=folder.path, **_kept_secrets(folder, settings))
         roots = _remember_roots(folder, paths)
@@ -82,8 +84,14 @@ async def open_embedded(
 
 
 async def prepare(embedded: Embedded, process: Process) -> None:
-    """Bring the schema up to date and take back the tasks that an earlier run was killed with."""
-    await migrate(process.pool)
+    """Bring the schema up to date and take back the tasks that an earlier run was killed with.
+
+    Raises:
+        SettingsError: PostgreSQL refuses the log-in.
+        Unavailable: PostgreSQL is away.
+    """
+    with first_contact():
+        await migrate(process.pool)
     if embedded.owns_postgres and (count := await process.queue.release_all()):
         # Nobody else can live on this PostgreSQL: we hold its folder.
         _log.info("task.recovered", count=count)
@@ -140,11 +148,19 @@ async def _free_name(sources: Sources, path: Path) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _existing(path: Path) -> Path:
+async def _indexable(path: Path, data_dir: Path) -> Path:
+    """Return *path* without links, checked by the rules of the connector before anything is made or kept.
+
+    Raises:
+        SettingsError: no source can be made of it.
+    """
     try:
-        return path.resolve(strict=True)
-    except OSError as error:
-        raise SettingsError(f"--index: {path} cannot be used: {error.strerror}") from None
+        config = await Localfs([path], data_dir).validate({"paths": [str(path)]})
+    except Rejected as error:
+        reason = error.message.removeprefix("config: ").removeprefix("paths: ")
+        raise SettingsError(f"--index: {reason}") from None
+    (real,) = cast("list[str]", config["paths"])
+    return Path(real)
 
 
 def _kept_secrets(folder: DataFolder, settings: Settings) -> dict[str, Any]:
@@ -160,7 +176,7 @@ def _kept_secrets(folder: DataFolder, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _remember_roots(folder: DataFolder, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+def _remember_roots(folder: DataFolder, paths: Sequence[Path]) -> tuple[Path, ...]:
     file = folder.path / ROOTS_FILE
     kept = set(_read_strings(file))
     roots = kept | {str(path) for path in paths}

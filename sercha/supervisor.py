@@ -57,7 +57,7 @@ async def run_roles(
     Cancelled, running tasks are given back and connections closed within seconds.
 
     Raises:
-        SettingsError: a setting is missing, or the port is in use.
+        SettingsError: a setting is missing, the port is in use, or PostgreSQL refuses the log-in at the start.
         Conflict: the schema is not this version's.
     """
     if drain is None:
@@ -97,6 +97,7 @@ async def _run(
                     grace=settings.shutdown_grace,
                 )
             )
+        background.start_soon(wiring.warn_of_missing_roots, settings)
         await _wait_for_schema(process, drain)
         background.start_soon(wiring.make_registrar(process).run)
         if follower is not None:
@@ -112,7 +113,10 @@ async def _run(
 
 
 async def _wait_for_schema(process: wiring.Process, drain: trio.Event) -> None:
-    """Wait until PostgreSQL answers with the right schema, or *drain* is set."""
+    """Wait until PostgreSQL answers with the right schema, or *drain* is set.
+
+    A log-in that is refused is not waited for: nothing that was set right leads there.
+    """
     backoff = Backoff(base=0.2, cap=5.0)
     while not drain.is_set():
         try:

@@ -6,6 +6,7 @@ is the order of dependence, and leaving them in reverse is the order of shutdown
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import structlog
 import trio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -23,6 +25,7 @@ from sercha.adapters.parsing.text import PlainTextExtractor
 from sercha.adapters.postgres.accounts import PostgresAccountStore
 from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.adapters.postgres.documents import PostgresDocumentStore
+from sercha.adapters.postgres.errors import first_contact
 from sercha.adapters.postgres.migrate import schema_state
 from sercha.adapters.postgres.nodes import PostgresNodeStore
 from sercha.adapters.postgres.notices import PostgresNotices, open_notices
@@ -50,6 +53,8 @@ from sercha.settings import Settings
 from sercha.telemetry import metrics
 from sercha.telemetry.health import ComponentHealth, Health
 from sercha.version import __version__
+
+_log = structlog.get_logger()
 
 CONNECTIONS_MIN = 3
 """One listens; a page being committed and a request must not wait for each other."""
@@ -79,9 +84,11 @@ class Process:
 
         Raises:
             Conflict: ``schema-pending``, ``schema-newer`` or ``schema-changed``.
+            SettingsError: PostgreSQL refuses the log-in.
             Unavailable: PostgreSQL is away.
         """
-        pending = (await schema_state(self.pool)).pending
+        with first_contact():
+            pending = (await schema_state(self.pool)).pending
         if pending:
             raise Conflict(
                 f"the database lacks {len(pending)} migration(s), first {pending[0]}: run `sercha migrate`",
@@ -128,6 +135,16 @@ async def open_process(
         process.health.probes["postgres"] = lambda: _probe_postgres(pool)
         process.health.probes["notices"] = lambda: _probe_notices(notices)
         yield process
+
+
+async def warn_of_missing_roots(settings: Settings) -> None:
+    """Log each folder that ``LOCALFS_ALLOWED_ROOTS`` names and that does not exist: it may come later."""
+    for root in settings.localfs_allowed_roots:
+        # A drive of the network that is away can hold up the thread, but nobody waits for it.
+        if not await trio.to_thread.run_sync(os.path.exists, root, abandon_on_cancel=True):
+            _log.warning(
+                "setting.folder_missing", name="LOCALFS_ALLOWED_ROOTS", folder=os.fspath(root)
+            )
 
 
 @asynccontextmanager
@@ -249,7 +266,7 @@ async def _metrics_page(
     )
     if index is not None and follower is not None:
         metrics.INDEX_DOCUMENTS.set((await index.statistics()).documents)
-        metrics.INDEX_LAG.set(trio.current_time() - follower.state.progressed_at)
+        metrics.INDEX_LAG.set(trio.current_time() - follower.state.complete_at)
     return generate_latest(), CONTENT_TYPE_LATEST
 
 

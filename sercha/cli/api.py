@@ -33,6 +33,8 @@ REQUEST_TIMEOUT = 65.0
 CONNECT_TIMEOUT = 5.0
 RETRIES_MAX = 3
 RETRY_AFTER_MAX = 5.0
+PAGE_MAX = 100
+"""Entries that the API gives at once of a list."""
 
 _BY_STATUS: Mapping[int, type[SerchaError]] = {
     401: Unauthenticated,
@@ -97,6 +99,11 @@ class Api:
                 if error.retry_after is None:
                     raise
                 await trio.sleep(min(error.retry_after, RETRY_AFTER_MAX))
+        return await self._request("GET", path, params=given)
+
+    async def get_once(self, path: str, **params: object) -> Any:
+        """Read; the caller knows what to do when the server will be back later."""
+        given = {name: str(value) for name, value in params.items() if value is not None}
         return await self._request("GET", path, params=given)
 
     async def post(

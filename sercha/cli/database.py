@@ -31,6 +31,7 @@ def migrate(
 
 
 async def _migrate(settings: Settings, *, is_check: bool, as_json: bool) -> int:
+    from sercha.adapters.postgres.errors import first_contact
     from sercha.adapters.postgres.migrate import migrate, schema_state
     from sercha.adapters.postgres.pool import open_pool
 
@@ -38,10 +39,8 @@ async def _migrate(settings: Settings, *, is_check: bool, as_json: bool) -> int:
     async with open_pool(
         settings.database_url, max_open=2, application_name="sercha migrate"
     ) as pool:
-        if is_check:
-            names = (await schema_state(pool)).pending
-        else:
-            names = await migrate(pool)
+        with first_contact():
+            names = (await schema_state(pool)).pending if is_check else await migrate(pool)
     if as_json:
         print_json({"pending" if is_check else "applied": list(names)})
     else:

@@ -58,9 +58,29 @@ plain lines on stderr; `--json` is the form to rely on in programs.
 |---|---|
 | 0 | done |
 | 1 | failed; one line on stderr says why |
-| 2 | wrong use: an unknown command or option, or a setting that is missing or not allowed |
+| 2 | wrong use: an unknown command or option, a value out of its bounds, or a setting that is missing or not allowed |
 | 130 | interrupted by Ctrl-C (a server: by the second one) |
 | 141 | whoever read the output stopped reading |
+
+## Waiting for a sync
+
+`sercha sync --wait`, `sercha source sync --wait` and `sercha source add --wait` return when searches find what the sync
+brought. After the sync itself they wait for the index of the API that answers, for as long as that makes progress;
+the progress then counts documents *made searchable*. The line with the counts comes at the end of all that.
+`sercha up --index` prints it in the same way.
+
+When the index makes no progress for 60 seconds, the line ends in `not searchable yet` with the reason and the exit
+status is 1. `sercha sync --wait --json` has for each source:
+
+| Field | Meaning |
+|---|---|
+| `source_id` | which source |
+| `name` | its name |
+| `task_id` | which task synced it |
+| `completed` | `true`: the sync read the source to its end |
+| `searchable` | `true`: searches find all that it brought; never without `completed` |
+| `message` | the line for people |
+| `state` | where the sync stands, as in the [HTTP API](http-api.md) |
 
 ## Signals
 

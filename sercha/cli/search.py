@@ -9,9 +9,12 @@ import typer
 from rich.text import Text
 
 from sercha.cli.api import open_api
+from sercha.cli.bounds import within
 from sercha.cli.exits import run_async
 from sercha.cli.show import Output, highlighted, is_terminal, print_json, safe
 from sercha.cli.sync import find_source
+from sercha.domain.query import LIMIT_MAX, WINDOW_MAX
+from sercha.errors import WrongUsage
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +26,20 @@ def search(
     query: Annotated[
         list[str], typer.Argument(help='Words; "a phrase" in quotes; +must; after `--` also -not.')
     ],
-    limit: Annotated[int, typer.Option("--limit", help="Most results to show (1 to 100).")] = 10,
-    offset: Annotated[int, typer.Option("--offset", help="Results to leave out at the start.")] = 0,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", callback=within(1, LIMIT_MAX), help="Most results to show (1 to 100)."
+        ),
+    ] = 10,
+    offset: Annotated[
+        int,
+        typer.Option(
+            "--offset",
+            callback=within(0, WINDOW_MAX - 1),
+            help="Results to leave out at the start (offset and limit: up to 10000 together).",
+        ),
+    ] = 0,
     source: Annotated[
         list[str] | None,
         typer.Option("--source", help="Only this source; may be given several times."),
@@ -32,6 +47,11 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print the API's answer.")] = False,
 ) -> None:
     """Find documents."""
+    if offset + limit > WINDOW_MAX:
+        raise WrongUsage(
+            f"--offset: {offset} is outside 0 to {WINDOW_MAX - limit} "
+            f"(--offset and --limit may reach {WINDOW_MAX} together)"
+        )
     body: dict[str, object] = {"query": " ".join(query), "limit": limit, "offset": offset}
     run_async(partial(_search, body, source or [], as_json=as_json))
 

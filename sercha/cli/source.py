@@ -9,10 +9,19 @@ from typing import Annotated
 
 import typer
 
-from sercha.cli.api import open_api
+from sercha.cli.api import PAGE_MAX, open_api
+from sercha.cli.bounds import within
 from sercha.cli.exits import run_async
+from sercha.cli.follow import follow_syncs
 from sercha.cli.show import print_json, print_table, safe
-from sercha.cli.sync import find_source, follow_syncs, list_sources, request_sync, run_sync
+from sercha.cli.sync import (
+    WAIT_HELP,
+    find_source,
+    list_sources,
+    request_sync,
+    run_sync,
+    status_of_syncs,
+)
 from sercha.errors import WrongUsage
 
 app = typer.Typer(
@@ -23,7 +32,7 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(help="Name or id of the source.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Follow the sync to its end.")]
+Wait = Annotated[bool, typer.Option("--wait", help=WAIT_HELP)]
 
 
 @app.command()
@@ -87,10 +96,15 @@ def resume(name: Name) -> None:
 @app.command()
 def issues(
     name: Name,
-    limit: Annotated[int, typer.Option("--limit", help="Most issues to show.")] = 100,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", callback=within(1, PAGE_MAX), help="Most issues to show (1 to 100)."
+        ),
+    ] = PAGE_MAX,
     as_json: Json = False,
 ) -> None:
-    """List what could not be read, with the reasons."""
+    """List what could not be read, or only in part, with the reasons."""
     run_async(partial(_issues, name, limit, as_json=as_json))
 
 
@@ -121,7 +135,7 @@ async def _add(
             return None
         followed = await request_sync(api, source)
         ends = await follow_syncs(api, [followed]) if wait else []
-        return int(any(not end.is_done for end in ends))
+        return status_of_syncs(ends)
 
 
 async def _list(*, as_json: bool) -> None:

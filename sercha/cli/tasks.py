@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sercha.cli.api import open_api
+from sercha.cli.api import PAGE_MAX, open_api
+from sercha.cli.bounds import within
 from sercha.cli.exits import run_async
 from sercha.cli.show import print_json, print_table, safe
 from sercha.domain.task import TaskState
@@ -23,7 +24,12 @@ def list_(
         TaskState | None,
         typer.Option("--state", help="Only tasks in this state.", show_default=False),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="Most tasks to show (1 to 100).")] = 20,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", callback=within(1, PAGE_MAX), help="Most tasks to show (1 to 100)."
+        ),
+    ] = 20,
     as_json: Json = False,
 ) -> None:
     """List the latest tasks."""

@@ -13,9 +13,9 @@ import structlog
 import trio
 
 from sercha.cli.api import Access, open_api, with_tokens
+from sercha.cli.follow import Followed, follow_syncs
 from sercha.cli.profile import Profile, lock_profile, profile_path, save_profile
 from sercha.cli.run import run_announced, until_signal
-from sercha.cli.sync import Followed, follow_syncs
 from sercha.embedded import (
     Embedded,
     FirstLogin,
@@ -60,7 +60,11 @@ async def _welcome(
     process, url = running.process, running.urls[0]
     login = await ensure_admin(embedded, make_accounts(process))
     sources = make_sources(process)
-    names = await ensure_sources(sources, paths)
+    try:
+        names = await ensure_sources(sources, paths)
+    except SerchaError:
+        _print_login(login)  # no later start shows the password that this one has made
+        raise
     is_logged_in = await _log_in(url, login, embedded, environ)
     _print_welcome(url, login, is_logged_in=is_logged_in)
     if names and is_logged_in and not drain.is_set():
@@ -91,17 +95,20 @@ async def _log_in(
 
 def _print_welcome(url: str, login: FirstLogin | None, *, is_logged_in: bool) -> None:
     print(f"ready: {url}", flush=True)
-    lines: list[str] = []
+    _print_login(login)
+    if is_logged_in:
+        print(f'search: {_own_name()} search "some words"', flush=True)
+    else:
+        print(f"log in: {_own_name()} login --url {url}", flush=True)
+
+
+def _print_login(login: FirstLogin | None) -> None:
     if login is not None and login.is_new:
         password = login.password_file.read_text("utf-8").strip()
-        lines.append(f"log in: {login.email}, password {password} (kept in {login.password_file})")
+        print(f"log in: {login.email}, password {password} (kept in {login.password_file})")
     elif login is not None:
-        lines.append(f"log in: {login.email}, password in {login.password_file}")
-    if is_logged_in:
-        lines.append(f'search: {_own_name()} search "some words"')
-    else:
-        lines.append(f"log in: {_own_name()} login --url {url}")
-    print("\n".join(lines), flush=True)
+        print(f"log in: {login.email}, password in {login.password_file}")
+    sys.stdout.flush()
 
 
 def _own_name() -> str:

@@ -16,6 +16,9 @@ DocumentId = NewType("DocumentId", int)
 TEAM = "team"
 """The reader that stands for everyone in the team; the default of every document."""
 
+TRUNCATED = "truncated"
+"""The key of a document's metadata that says how much of a text that is too long was kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

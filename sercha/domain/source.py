@@ -88,17 +88,17 @@ class SyncState:
 
 
 class IssueKind(StrEnum):
-    """Why an item of a source is not a document."""
+    """Why an item of a source is not a document, or not all of one."""
 
     FAILED = "failed"
     """Could not be read or parsed; tried again later."""
     SKIPPED = "skipped"
-    """Left out on purpose; looked at again when it changes."""
+    """Left out on purpose, as a whole or from some point on; looked at again when it changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemIssue:
-    """One item of a source that did not become a document, with its reason."""
+    """One item of a source that did not become a document, or not with all of its text, with the reason."""
 
     external_id: str
     kind: IssueKind

@@ -13,7 +13,8 @@ the feed from being trimmed too early.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -55,24 +56,33 @@ class FollowState:
     error: str | None = None
     rebuilds: int = 0
     applied: int = 0
-    """Changes applied since the start."""
+    """Documents taken over since the start, by a rebuild too."""
+    pending: int = 0
+    """Documents of the last poll's changes that are not in the copy yet."""
     polls_begun: int = 0
     polls_applied: int = 0
     """The last poll whose changes are all in the copy; polls are numbered from 1."""
-    progressed_at: float = field(default_factory=trio.current_time)
-    """When a poll last succeeded, on Trio's clock."""
+    poll_begun_at: float = field(default_factory=trio.current_time)
+    complete_at: float = field(default_factory=trio.current_time)
+    """The copy has all that was committed before this instant of Trio's clock; before it has caught up, the
+    start of the follower."""
     changed: trio.Event = field(default_factory=trio.Event)
     """Set, and replaced by a new one, whenever the follower has done something."""
 
-    def note_poll(self) -> None:
+    def begin_poll(self) -> None:
+        """Say that the truth is about to be asked for changes."""
+        self.polls_begun += 1
+        self.poll_begun_at = trio.current_time()
+
+    def end_poll(self) -> None:
         """Say that the present poll is in the copy with all its changes."""
         self.polls_applied = self.polls_begun
+        self.complete_at = self.poll_begun_at
         self.error = None
         self.note_progress()
 
     def note_progress(self) -> None:
-        """Say that something was done."""
-        self.progressed_at = trio.current_time()
+        """Wake whoever waits for something to be done."""
         self.changed.set()
         self.changed = trio.Event()
 
@@ -100,6 +110,10 @@ class Follower:
     def request_rebuild(self) -> None:
         """Ask for a rebuild from the truth; the old content answers until the new one is complete."""
         self._rebuild_wanted = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look for changes now rather than with the next notice or at the next interval."""
         self._wake.set()
 
     async def catch_up(self) -> None:
@@ -148,7 +162,8 @@ class Follower:
         try:
             position = await self._feed.register(self._new_consumer_id())
             _log.info("index.rebuild_started", consumer=position.consumer_id)
-            await self._index.replace(self._everything(), position)
+            with self._counted():
+                await self._index.replace(self._everything(), position)
         except BaseException:
             self._rebuild_wanted = True
             raise
@@ -170,7 +185,7 @@ class Follower:
         while not self._rebuild_wanted:
             # Renewed before the poll: a wish that comes from here on is not slept through.
             self._wake = trio.Event()
-            self.state.polls_begun += 1
+            self.state.begin_poll()
             batch = await self._feed.poll(position)
             if batch is None:
                 _log.warning("index.position_lost", consumer=position.consumer_id)
@@ -183,7 +198,7 @@ class Follower:
                 await self._feed.trim()
                 position = batch.position
                 advanced_at = trio.current_time()
-            self.state.note_poll()
+            self.state.end_poll()
             if not self.state.is_caught_up:
                 self.state.is_caught_up = True
                 task_status.started()
@@ -193,16 +208,30 @@ class Follower:
     async def _apply_all(self, ids: Sequence[DocumentId], position: FeedPosition) -> None:
         """Apply a delta in batches, the position with the last one."""
         batches = _batched(ids, BATCH) or [()]
-        for number, batch in enumerate(batches, 1):
-            await self._apply(batch, position if number == len(batches) else None)
+        self.state.pending = len(ids)
+        with self._counted():
+            for number, batch in enumerate(batches, 1):
+                await self._apply(batch, position if number == len(batches) else None)
+
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        """Take back what the block counted as applied when it fails: work done over and over is no progress."""
+        before = self.state.applied
+        try:
+            yield
+        except BaseException:
+            self.state.applied = before
+            raise
 
     async def _apply(self, ids: Sequence[DocumentId], position: FeedPosition | None) -> None:
         await self._index.apply(await self._read(ids), position)
         self.state.applied += len(ids)
+        self.state.pending -= len(ids)
 
     async def _everything(self) -> AsyncIterator[list[Change]]:
         async for ids in self._feed.scan(batch=BATCH):
             yield await self._read(ids)
+            self.state.applied += len(ids)
 
     async def _read(self, ids: Sequence[DocumentId]) -> list[Change]:
         documents = await self._documents.read(ids)

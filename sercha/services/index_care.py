@@ -24,8 +24,12 @@ class IndexState:
     is_caught_up: bool
     """It has reached the state that the truth had when the process started."""
     is_rebuilding: bool
+    applied: int
+    """Documents taken over since the process started: grows while the copy makes progress."""
+    pending: int
+    """Documents known to have changed and not taken over yet; more may have changed since."""
     lag: float
-    """Seconds since the copy last had everything that was committed."""
+    """The copy has everything that was committed until this many seconds ago."""
     error: str | None
 
 
@@ -73,12 +77,18 @@ class IndexCare:
             raise Unavailable("the index is behind the truth", code="index-behind", retry_after=1)
 
     def state(self) -> IndexState:
-        """Say how the copy of this process is doing."""
+        """Say how the copy of this process is doing, and make it look for changes at once.
+
+        So whoever asks again soon sees a `lag` that says something about the time since the first look.
+        """
+        self._follower.wake()
         state = self._follower.state
         return IndexState(
             generation=self._index.generation,
             is_caught_up=state.is_caught_up,
             is_rebuilding=state.is_rebuilding,
-            lag=trio.current_time() - state.progressed_at,
+            applied=state.applied,
+            pending=state.pending,
+            lag=trio.current_time() - state.complete_at,
             error=state.error,
         )

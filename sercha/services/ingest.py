@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 import trio
 
 from sercha.domain.chunking import chunk_text
-from sercha.domain.document import DocumentDraft
+from sercha.domain.document import TRUNCATED, DocumentDraft, ExtractedText
 from sercha.domain.source import IssueKind, ItemIssue, SyncStats
 from sercha.errors import ItemFailed
 from sercha.services.ports import Connector, Item, ItemPage, KnownItem, TextExtractor
@@ -139,27 +139,35 @@ class Ingest:
         return False
 
     async def _read_one(self, item: Item, known: KnownItem | None) -> PageResult:
-        cleared = (item.external_id,) if item.external_id in self._plan.known_issues else ()
+        had_issue = item.external_id in self._plan.known_issues
+        extracted: ExtractedText | None = None
+        drafts: tuple[DocumentDraft, ...] = ()
+        touched: tuple[tuple[str, str], ...] = ()
         try:
             content = await self._connector.fetch(item)
             content_hash = hashlib.sha256(content).digest()
-            if known is not None and known.content_hash == content_hash:
-                return PageResult(
-                    touched=((item.external_id, item.fingerprint),),
-                    cleared=cleared,
-                    stats=SyncStats(documents_read=1),
-                    items_done=1,
-                )
-            draft = await self._draft(item, content, content_hash)
+            is_same = known is not None and known.content_hash == content_hash
+            if had_issue or not is_same:  # else nobody asks what the text is
+                extracted = await self._extractor.extract(item, content)
+            if extracted is None or is_same:
+                touched = ((item.external_id, item.fingerprint),)
+            else:
+                drafts = (await self._draft(item, extracted, content_hash),)
+                self._chars += len(extracted.text)
         except ItemFailed as error:
             return _failed(item, known, error)
-        self._chars += len(draft.text)
         return PageResult(
-            drafts=(draft,), cleared=cleared, stats=SyncStats(documents_read=1), items_done=1
+            drafts=drafts,
+            touched=touched,
+            issues=_cut_off(item, extracted) if extracted else (),
+            cleared=(item.external_id,) if had_issue else (),
+            stats=SyncStats(documents_read=1),
+            items_done=1,
         )
 
-    async def _draft(self, item: Item, content: bytes, content_hash: bytes) -> DocumentDraft:
-        extracted = await self._extractor.extract(item, content)
+    async def _draft(
+        self, item: Item, extracted: ExtractedText, content_hash: bytes
+    ) -> DocumentDraft:
         name = PurePosixPath(item.path).name
         metadata = dict(extracted.metadata)
         if extracted.charset:
@@ -224,6 +232,20 @@ def _too_long(item: Item) -> ItemIssue:
         reason=f"the path has more than {EXTERNAL_ID_BYTES_MAX} bytes",
         fingerprint=item.fingerprint,
     )
+
+
+def _cut_off(item: Item, extracted: ExtractedText) -> tuple[ItemIssue, ...]:
+    """Record that a text is too long; what was kept of it is a document all the same."""
+    if TRUNCATED not in extracted.metadata:
+        return ()
+    issue = ItemIssue(
+        external_id=item.external_id,
+        kind=IssueKind.SKIPPED,
+        code="truncated",
+        reason=f"Only the first {extracted.metadata[TRUNCATED]} are kept.",
+        fingerprint=item.fingerprint,
+    )
+    return (issue,)
 
 
 def _failed(item: Item, known: KnownItem | None, error: ItemFailed) -> PageResult:

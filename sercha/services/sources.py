@@ -168,7 +168,7 @@ class Sources:
         return await self._store.sync_states()
 
     async def issues(self, source_id: UUID, *, limit: int, offset: int) -> list[ItemIssue]:
-        """Return the items that are no documents, with reasons."""
+        """Return the items that are no documents, or not with all of their text, with reasons."""
         await self.get(source_id)
         return await self._store.issues(source_id, limit=limit, offset=offset)
 

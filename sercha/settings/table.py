@@ -249,7 +249,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "LOCALFS_ALLOWED_ROOTS",
         "Folders that a `localfs` source may read. Everything outside is refused, also through links. "
-        "`sercha up --index` adds its paths and remembers them.",
+        "`sercha up --index` adds its paths and remembers them. One that does not exist is logged at the start as "
+        "`setting.folder_missing`.",
         "absolute paths with `:` between them",
         parse_folders,
         is_path=True,

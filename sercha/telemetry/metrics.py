@@ -43,7 +43,7 @@ SEARCH_DURATION = Histogram(
 INDEX_DOCUMENTS = Gauge("sercha_index_documents", "Documents in this process's copy of the index.")
 INDEX_LAG = Gauge(
     "sercha_index_lag_seconds",
-    "Time since this process's copy of the index last had everything that was committed.",
+    "This process's copy of the index has everything that was committed until so long ago.",
 )
 
 DB_CONNECTIONS = Gauge(

@@ -11,7 +11,7 @@ from sercha.adapters.postgres.errors import translate_errors
 from sercha.adapters.postgres.pool import ConnectionPool, PostgresTransaction, open_pool
 from sercha.errors import Transient, Unavailable
 from tests.support.connections import until
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, free_port
 
 
 def with_setting(url: str, setting: str) -> str:
@@ -38,6 +38,24 @@ async def test_too_many_connections_is_unavailable(
     finally:
         await until(lambda: not backends_of(postgres_server, name, "one_only"))
         postgres_server.execute("DROP ROLE one_only")
+
+
+async def test_log_in_that_is_refused_is_told_from_a_server_that_is_away(
+    postgres_server: PostgresServer,
+) -> None:
+    """libpq gives words only; one of several addresses that refuses is enough, as with libpq itself."""
+    wrong = make_conninfo(postgres_server.tcp_url, password="Hunter2")
+    port = f"{free_port()},{postgres_server.port}"
+    several = make_conninfo(wrong, host="127.0.0.1,127.0.0.1", port=port)
+    away = make_conninfo(postgres_server.tcp_url, port=free_port())
+    codes = {wrong: "database-refused", several: "database-refused", away: "database-unavailable"}
+
+    for url, code in codes.items():
+        async with open_pool(url) as pool:
+            with pytest.raises(Unavailable) as caught:
+                await use(pool)
+        assert caught.value.error_code == code
+        assert "Hunter2" not in caught.value.message
 
 
 async def use(pool: ConnectionPool) -> None:

@@ -16,7 +16,7 @@ import trio
 from sercha.adapters.clock import SystemClock
 from sercha.adapters.connectors.localfs import Localfs
 from sercha.adapters.parsing.text import PlainTextExtractor
-from sercha.domain.source import ProviderType, Source, SyncState, SyncStatus
+from sercha.domain.source import IssueKind, ProviderType, Source, SyncState, SyncStatus
 from sercha.domain.task import Claim, Outcome, TaskKind
 from sercha.errors import ClaimLost, Transient
 from sercha.services.attempt import Attempt, Interrupted
@@ -27,6 +27,7 @@ from tests.support.truth import Truth, open_truth
 
 KINDS = [TaskKind.SYNC_SOURCE]
 ME = uuid4()
+TEXT_CHARS_MAX = 50_000
 
 
 class Setup:
@@ -44,7 +45,7 @@ class Setup:
             truth.documents,
             truth.queue,
             {ProviderType.LOCALFS: connector},
-            PlainTextExtractor(),
+            PlainTextExtractor(text_chars_max=TEXT_CHARS_MAX),
             SystemClock(),
         )
 
@@ -188,6 +189,41 @@ async def test_bad_files_are_recorded_and_do_not_stop_the_sync(setup: Setup) -> 
     assert stats.documents_added >= 4
     assert any("empty.txt" in path for path in await setup.paths())
     assert (await setup.sync()).stats.documents_read == 0
+
+
+async def test_a_text_that_is_too_long_is_kept_in_part_and_recorded(setup: Setup) -> None:
+    file = setup.root / "long.txt"
+    file.write_text("words " * 10_000 + "end")
+    issue = (
+        "long.txt",
+        IssueKind.SKIPPED,
+        "truncated",
+        "Only the first 50000 of 60003 characters are kept.",
+    )
+
+    async def issues() -> list[tuple[str, IssueKind, str, str]]:
+        found = await setup.truth.sources.issues(setup.source.id, limit=10)
+        return [(Path(each.external_id).name, each.kind, each.code, each.reason) for each in found]
+
+    first = (await setup.sync()).stats
+    assert (first.documents_added, first.documents_skipped, first.errors) == (1, 0, 0)
+    assert await setup.paths() == ["long.txt"]
+    assert await setup.truth.value("SELECT length(text) FROM document") == TEXT_CHARS_MAX
+    assert await setup.truth.value("SELECT metadata ->> 'truncated' FROM document")
+    assert await issues() == [issue]
+
+    second = (await setup.sync()).stats
+    assert (second.documents_unchanged, second.documents_read) == (1, 0)
+    os.utime(file, (1, 1))
+    touched = (await setup.sync()).stats
+    assert (touched.documents_read, touched.documents_updated) == (1, 0)
+    assert await issues() == [issue]
+    assert (await setup.sync()).stats.documents_read == 0
+
+    file.write_text("short")
+    assert (await setup.sync()).stats.documents_updated == 1
+    assert await issues() == []
+    assert await setup.truth.value("SELECT metadata ->> 'truncated' FROM document") is None
 
 
 async def test_a_document_that_becomes_no_document_is_deleted_and_comes_back(setup: Setup) -> None:

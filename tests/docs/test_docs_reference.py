@@ -10,11 +10,14 @@ import pytest
 
 from sercha.adapters.embedded_postgres.folder import HARMLESS
 from sercha.adapters.postgres.migrate import known_migrations
+from sercha.cli.follow import Followed, SyncEnd
+from sercha.cli.sync import summary
 from sercha.domain.source import SyncStatus
 from sercha.domain.task import TaskKind, TaskState
 from sercha.embedded import PASSWORD_FILE, ROOTS_FILE, SECRETS_FILE
 from sercha.roles.api import ApiOptions, ApiServices, create_app
 from sercha.roles.api.operations import operation_of
+from sercha.roles.api.shapes import IndexState
 from sercha.services.attempt import Ending
 from sercha.telemetry.health import Phase
 from tests.support.docs import DOCS, ROOT, code, rows, section
@@ -57,6 +60,22 @@ def test_every_value_of_an_enum_is_explained(heading: str, values: type[StrEnum]
     listed = rows(section(REFERENCE / "task-states.md", heading))
 
     assert [code(cells[0]) for cells in listed] == [str(value) for value in values]
+
+
+def test_every_field_of_an_index_state_is_explained() -> None:
+    listed = [
+        code(cells[0])
+        for cells in rows(section(REFERENCE / "http-api.md", "How an index is doing"))
+    ]
+
+    assert listed == list(IndexState.model_fields)
+
+
+def test_every_field_of_a_sync_that_was_waited_for_is_explained() -> None:
+    end = SyncEnd(Followed("s", "n", "t"), is_done=True, message="", state={})
+    listed = {code(cells[0]) for cells in rows(section(REFERENCE / "cli.md", "Waiting for a sync"))}
+
+    assert listed == summary(end).keys()
 
 
 def test_every_task_state_is_explained_and_drawn() -> None:

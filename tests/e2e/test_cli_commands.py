@@ -71,6 +71,7 @@ def test_a_deployment_is_run_by_commands_alone(settings: dict[str, str], tmp_pat
     notes.mkdir()
     (notes / "tea.md").write_text("# Tea\n\nOolong is half oxidised.\n")
     (notes / "noise.bin").write_bytes(bytes(range(256)) * 8)
+    (notes / "long.txt").write_text("gruel " * 700_000)
     env = environment(tmp_path, **settings)
     assert run(command("migrate"), env).returncode == 0
     sercha = Sercha(tmp_path, "all", **settings).wait_ready()
@@ -82,13 +83,17 @@ def test_a_deployment_is_run_by_commands_alone(settings: dict[str, str], tmp_pat
     assert "logged in" in done.stdout, done.stderr
 
     added = sercha.cli("source", "add", str(notes), "--name", "my notes", "--wait")
-    assert "1 added" in added.stderr
+    assert "2 added" in added.stderr
     found = sercha.cli("search", "oolong", "--source", "my notes")
     assert "Tea" in found.stdout
     assert "\x1b" not in found.stdout
-    assert "binary" in sercha.cli("source", "issues", "my notes").stdout
-    assert "1 documents" in sercha.cli("status").stdout
-    assert "1 checked, 0 missing, 0 stale, 0 ghost" in sercha.cli("index", "verify").stdout
+    issues = sercha.cli("source", "issues", "my notes").stdout
+    assert "noise.bin\tskipped\tbinary" in issues
+    assert "long.txt\tskipped\ttruncated\tOnly the first 4000000 of 4200000 characters" in issues
+    (long,) = json.loads(sercha.cli("search", "gruel", "--json").stdout)["results"]
+    assert long["document"]["metadata"]["truncated"] == "4000000 of 4200000 characters"
+    assert "2 documents" in sercha.cli("status").stdout
+    assert "2 checked, 0 missing, 0 stale, 0 ghost" in sercha.cli("index", "verify").stdout
     assert sercha.cli("index", "rebuild").returncode == 0
     assert sercha.cli("healthcheck").stdout == "healthy\n"
 

@@ -33,8 +33,11 @@ class Cluster:
         assert status == 200, answer
         return [(hit["document"]["path"], hit["score"]) for hit in answer["results"]]
 
-    def sync(self, source_id: str) -> None:
-        """Ask one API for a sync and wait for the other to say that it is done."""
+    def sync(self, source_id: str) -> float:
+        """Ask one API for a sync, wait for the other to say that it is done, and return by when all must agree.
+
+        Everything was committed before that answer, so the two seconds count from it.
+        """
         status, answer = self.apis[0].request(
             "POST", f"/sources/{source_id}/sync", token=self.token
         )
@@ -43,20 +46,29 @@ class Cluster:
         while True:
             _, task = self.apis[1].request("GET", f"/tasks/{answer['task_id']}", token=self.token)
             if task["state"] == "completed":
-                return
+                return time.monotonic() + AGREE_SECONDS
             assert task["state"] in {"queued", "running", "pending", "processing"}, task
             assert time.monotonic() < deadline, task
             time.sleep(0.02)
 
-    def wait_agreement(self, query: str, expected: set[str]) -> None:
-        """Wait until all APIs give the *expected* paths, in the same order with the same scores."""
-        deadline = time.monotonic() + AGREE_SECONDS
+    def wait_agreement(self, expected: dict[str, set[str]], deadline: float) -> None:
+        """Wait until all APIs give the *expected* paths for each query, in the same order with the same scores.
+
+        One *deadline* holds for all queries together, their own time included.
+        """
         while True:
-            answers = [self.search(api, query, limit=100) for api in self.apis]
-            is_same = answers[0] == answers[1]
-            if is_same and {path for path, _ in answers[0]} == expected:
+            answers = {
+                query: [self.search(api, query, limit=100) for api in self.apis]
+                for query in expected
+            }
+            wrong = {
+                query: (first, second, expected[query])
+                for query, (first, second) in answers.items()
+                if first != second or {path for path, _ in first} != expected[query]
+            }
+            assert time.monotonic() < deadline, wrong
+            if not wrong:
                 return
-            assert time.monotonic() < deadline, (answers, expected)
             time.sleep(0.02)
 
 
@@ -119,12 +131,11 @@ def test_both_apis_give_the_same_order_soon_after_each_change(cluster: Cluster, 
             else:
                 texts[file] = " ".join(rng.choices(words, k=rng.randint(1, 40)))
                 file.write_text(texts[file])
-        cluster.sync(source_id)
-        for word in words:
-            cluster.wait_agreement(word, {str(f) for f, text in texts.items() if word in text})
-        cluster.wait_agreement(
-            "oolong mate", {str(f) for f, t in texts.items() if "oolong" in t or "mate" in t}
-        )
+        expected = {
+            query: {str(f) for f, text in texts.items() if any(w in text for w in query.split())}
+            for query in [*words, "oolong mate"]
+        }
+        cluster.wait_agreement(expected, cluster.sync(source_id))
 
     for api in cluster.apis:
         status, report = api.request("POST", "/admin/index/verify", token=cluster.token)
@@ -134,8 +145,7 @@ def test_both_apis_give_the_same_order_soon_after_each_change(cluster: Cluster, 
 def test_a_killed_api_comes_back_with_its_copy_and_agrees(cluster: Cluster) -> None:
     source_id = add_source(cluster)
     (cluster.root / "a.txt").write_text("oolong one")
-    cluster.sync(source_id)
-    cluster.wait_agreement("oolong", {str(cluster.root / "a.txt")})
+    cluster.wait_agreement({"oolong": {str(cluster.root / "a.txt")}}, cluster.sync(source_id))
     killed = cluster.apis[1]
     killed.process.kill()
     killed.wait()
@@ -145,7 +155,8 @@ def test_a_killed_api_comes_back_with_its_copy_and_agrees(cluster: Cluster) -> N
 
     cluster.apis[1] = Sercha(killed.home, "api", "--port", "0", **killed.variables).wait_ready()
 
-    cluster.wait_agreement("oolong", {str(cluster.root / "a.txt"), str(cluster.root / "b.txt")})
+    both = {str(cluster.root / "a.txt"), str(cluster.root / "b.txt")}
+    cluster.wait_agreement({"oolong": both}, time.monotonic() + AGREE_SECONDS)
     assert "index.rebuilt" not in cluster.apis[1].output  # it went on where its copy was
     assert cluster.apis[1].stop() == 0
 
@@ -176,7 +187,9 @@ def test_a_killed_workers_sync_is_finished_by_the_other(cluster: Cluster) -> Non
         assert time.monotonic() < deadline, task
         time.sleep(0.1)
 
-    cluster.wait_agreement("number299", {str(cluster.root / "f299.txt")})
+    cluster.wait_agreement(
+        {"number299": {str(cluster.root / "f299.txt")}}, time.monotonic() + AGREE_SECONDS
+    )
     _, listed = cluster.apis[0].request(
         "GET", f"/sources/{source_id}/documents?limit=1", token=cluster.token
     )

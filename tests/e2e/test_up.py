@@ -117,6 +117,55 @@ def test_a_missing_index_path_is_refused_before_anything_is_made(up: Up, home: P
     assert not (home / "data dir with spaces").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("fifo", "neither a folder nor a regular file"),
+        ("device", "neither a folder nor a regular file"),
+        ("inside the data folder", "own data folder"),
+        ("line\nbreak", "control characters"),
+        ("unreadable", "is not readable"),
+    ],
+)
+def test_an_index_path_that_can_be_no_source_is_refused_before_anything_is_made(
+    up: Up, notes: Path, home: Path, kind: str, reason: str
+) -> None:
+    if kind == "unreadable" and os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    data_dir, path = home / "data dir with spaces", home / kind
+    if kind == "device":
+        path = Path("/dev/null")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "inside the data folder":
+        path = data_dir / "index"
+        path.mkdir(parents=True)
+    else:
+        path.mkdir(mode=0 if kind == "unreadable" else 0o755)
+    before = sorted(data_dir.rglob("*"))
+
+    sercha = up("--index", str(notes), "--index", str(path))
+
+    assert sercha.wait() == 2
+    assert "sercha: error: " in sercha.output
+    assert "--index" in sercha.output
+    assert reason in sercha.output
+    assert "Traceback" not in sercha.output
+    assert sorted(data_dir.rglob("*")) == before
+    assert data_dir.exists() is (kind == "inside the data folder")
+    assert not (home / "config").exists()
+
+
+def test_an_allowed_root_that_is_missing_is_one_warning(up: Up, notes: Path, home: Path) -> None:
+    sercha = up(LOCALFS_ALLOWED_ROOTS=f"{notes}:{home}/nowhere").wait_ready()
+
+    line = sercha.wait_line("setting.folder_missing")
+    assert "LOCALFS_ALLOWED_ROOTS" in line
+    assert f"{home}/nowhere" in line
+    assert sercha.stop() == 0
+    assert sercha.output.count("setting.folder_missing") == 1
+
+
 def test_secrets_and_folders_are_private(up: Up, notes: Path, home: Path) -> None:
     sercha = up("--index", str(notes)).wait_ready()
     sercha.wait_line("log in:")

@@ -12,6 +12,7 @@ import trio
 
 from sercha.adapters.embedded_index.index import EmbeddedIndex, open_embedded_index
 from sercha.errors import Transient
+from sercha.services import follow
 from sercha.services.follow import Follower
 from sercha.services.index_care import IndexCare
 from sercha.services.ports import Change, FeedPosition
@@ -199,3 +200,64 @@ async def test_a_rebuild_that_failed_is_tried_again(
             with trio.fail_after(15):
                 await IndexCare(index, truth.feed, follower).rebuild()
             monkeypatch.undo()
+
+
+async def test_the_state_of_a_copy_says_what_it_lacks_and_since_when(
+    truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await truth.add_source()
+    async with (
+        open_embedded_index(tmp_path / "index") as index,
+        following(truth, index) as follower,
+    ):
+        care = IndexCare(index, truth.feed, follower)
+        apply, is_open = index.apply, trio.Event()
+
+        async def apply_when_open(changes: Sequence[Change], position: FeedPosition | None) -> None:
+            await is_open.wait()
+            await apply(changes, position)
+
+        monkeypatch.setattr(index, "apply", apply_when_open)
+        await truth.save(source.id, a="x", b="x", c="x")
+        with trio.fail_after(10):
+            while not care.state().pending:
+                await trio.sleep(0.02)
+        behind = care.state()
+        await trio.sleep(0.3)
+        changed = follower.state.changed
+        is_open.set()
+        await changed.wait()
+        applied = care.state()
+
+    assert behind.pending == 3
+    assert (applied.pending, applied.applied) == (0, behind.applied + 3)
+    assert applied.lag >= 0.3  # what it has is as old as the question for it
+
+
+async def test_changes_applied_over_and_over_are_no_progress(
+    truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the copy as long as it makes progress must not wait for ever."""
+    source = await truth.add_source()
+    async with (
+        open_embedded_index(tmp_path / "index") as index,
+        following(truth, index) as follower,
+    ):
+        apply, tries = index.apply, 0
+
+        async def fail_at_the_end(changes: Sequence[Change], position: FeedPosition | None) -> None:
+            nonlocal tries
+            tries += position is not None
+            if position is not None:
+                raise Transient("the disk is full")
+            await apply(changes, position)
+
+        monkeypatch.setattr(follow, "BATCH", 2)
+        monkeypatch.setattr(index, "apply", fail_at_the_end)
+        before = follower.state.applied
+        await truth.save(source.id, a="x", b="x", c="x")
+        with trio.fail_after(10):
+            while tries < 3:
+                await trio.sleep(0.02)
+
+        assert follower.state.applied <= before + 2

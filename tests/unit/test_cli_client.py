@@ -1,6 +1,5 @@
 """Client commands against a peer that speaks the API's HTTP: tokens, proxies, and hostile answers."""
 
-import json
 import os
 import signal
 import stat
@@ -9,70 +8,23 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sercha.cli.profile import Profile, load_profile, save_profile
+from tests.support.peer import Answer, Peer, running_peer
 from tests.support.postgres import free_port
 from tests.unit.test_cli_exits import Cli, assert_refused
 
-Answer = tuple[int, object] | tuple[int, object, dict[str, str]]
 PAGE = {"query": "x", "mode": "text", "results": [], "total_count": 0, "took": 1_000_000}
-
-
-class Peer:
-    """A server whose answers each test writes down: ``peer.on["GET /me"] = lambda peer, body: (200, {})``."""
-
-    def __init__(self) -> None:
-        self.on: dict[str, Callable[[str, Any], Answer]] = {}
-        self.seen: list[tuple[str, str]] = []
-        self.arrived = threading.Event()
-        self.ending = threading.Event()
-        peer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                body = json.loads(self.rfile.read(length) or "null")
-                name = f"{self.command} {self.path.partition('?')[0].removeprefix('/api/v1')}"
-                token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-                peer.seen.append((name, token))
-                peer.arrived.set()
-                status, content, *rest = peer.on.get(name, _nothing)(token, body)
-                raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(raw)))
-                for header in rest[0].items() if rest else ():
-                    self.send_header(*header)
-                self.end_headers()
-                self.wfile.write(raw)
-
-            do_GET = do_POST = do_DELETE = answer
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-
-def _nothing(token: str, body: object) -> Answer:
-    return 404, {"error": "there is nothing at this address", "code": "not-found"}
 
 
 @pytest.fixture
 def peer() -> Iterator[Peer]:
-    peer = Peer()
-    thread = threading.Thread(target=peer.server.serve_forever, args=(0.05,))
-    thread.start()
-    yield peer
-    peer.ending.set()
-    peer.server.shutdown()
-    thread.join()
-    peer.server.server_close()
+    with running_peer() as peer:
+        yield peer
 
 
 @pytest.fixture
@@ -224,50 +176,6 @@ def test_verify_counts_and_fails_on_differences(cli: Cli, peer: Peer, stale: int
 
     assert done.returncode == status
     assert f"9 checked, 0 missing, {stale} stale, 0 ghost" in done.stdout
-
-
-def source_on(peer: Peer, *tasks: dict[str, object]) -> None:
-    """Make the peer have a source whose task goes through these states."""
-    left = list(tasks)
-    source = {"source": {"id": "s1", "name": "docs", "enabled": True}, "document_count": 1}
-    state = {"items_done": 3, "items_expected": 9, "stats": {"documents_added": 9}}
-    peer.on |= {
-        "GET /sources": lambda *_: (200, [source]),
-        "POST /sources/s1/sync": lambda *_: (202, {"task_id": "t1"}),
-        "GET /sources/s1/sync": lambda *_: (200, state),
-        "GET /index": lambda *_: (200, {}),
-        "GET /tasks/t1": lambda *_: (200, left.pop(0) if len(left) > 1 else left[0]),
-    }
-
-
-def test_sync_is_followed_to_its_end(cli: Cli, peer: Peer):
-    running = {"state": "running", "attempt": 1}
-    source_on(
-        peer, {"state": "queued", "attempt": 0}, running, {"state": "completed", "attempt": 1}
-    )
-    done = cli("sync", "docs", "--wait", SERCHA_URL=peer.url, SERCHA_TOKEN="t")
-
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines() == [
-        "docs: 3 of 9 items",
-        "docs: 9 added, 0 updated, 0 deleted",
-    ]
-
-
-@pytest.mark.parametrize("state", ["dead", "cancelled", "queued"])
-def test_sync_that_fails_is_status_1_with_its_reason(cli: Cli, peer: Peer, state: str):
-    source_on(peer, {"state": state, "attempt": 1, "last_error": "the folder is away"})
-    done = cli("sync", "docs", "--wait", "--json", SERCHA_URL=peer.url, SERCHA_TOKEN="t")
-
-    assert done.returncode == 1
-    assert "the folder is away" in done.stderr
-    assert json.loads(done.stdout)[0]["completed"] is False
-
-
-def test_unknown_source_lists_those_there_are(cli: Cli, peer: Peer):
-    source_on(peer, {})
-
-    assert_refused(cli("sync", "dox", SERCHA_URL=peer.url, SERCHA_TOKEN="t"), 1, "known: docs")
 
 
 def start(cli: Cli, peer: Peer, *arguments: str) -> subprocess.Popen[bytes]:

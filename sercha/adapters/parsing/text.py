@@ -8,7 +8,7 @@ import trio
 
 from sercha.adapters.parsing.charset import decode, is_binary
 from sercha.adapters.parsing.mime import MARKDOWN, text_type
-from sercha.domain.document import ExtractedText
+from sercha.domain.document import TRUNCATED, ExtractedText
 from sercha.domain.markdown import find_title
 from sercha.errors import ItemFailed
 from sercha.services.ports import Item
@@ -64,7 +64,7 @@ def extract_text(path: str, content: bytes, text_chars_max: int = TEXT_CHARS_MAX
     decoded, charset = decode(content)
     metadata: dict[str, str] = {}
     if len(decoded) > text_chars_max:
-        metadata["truncated"] = f"{text_chars_max} of {len(decoded)} characters"
+        metadata[TRUNCATED] = f"{text_chars_max} of {len(decoded)} characters"
         decoded = decoded[:text_chars_max]
     text = clean_text(decoded)
     mime_type = text_type(path, content[:200])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import psycopg
 from psycopg import errors as pg
 
-from sercha.errors import Transient, Unavailable
+from sercha.errors import SettingsError, Transient, Unavailable
 
 RETRY_AFTER = 2.0
 """Seconds that a client is asked to wait while PostgreSQL is away."""
@@ -24,6 +25,20 @@ _TRY_AGAIN = (
 )
 _AWAY = ("08", "53", "57", "58", "25006")
 """Beginnings of SQLSTATEs: connection, resources, operator, system, a server that only reads."""
+_LOGIN_REFUSED = frozenset({"28P01", "28000", "3D000"})
+"""SQLSTATEs of a wrong password, a user that is not let in, and a database that does not exist."""
+# While it connects, libpq keeps the SQLSTATE to itself and gives the server's words only. Servers that speak
+# another language than English are taken for being away.
+_REFUSAL = re.compile(
+    r"""FATAL:\s+(?:
+        (?:\S+[ ])?authentication[ ]failed
+        | role[ ]"[^"]*"[ ](?:does[ ]not[ ]exist|is[ ]not[ ]permitted[ ]to[ ]log[ ]in)
+        | database[ ]"[^"]*"[ ]does[ ]not[ ]exist
+        | no[ ]pg_hba\.conf[ ]entry | pg_hba\.conf[ ]rejects
+        | no[ ]such[ ](?:user|database)               # PgBouncer
+    ) | no[ ]password[ ]supplied""",
+    re.VERBOSE,
+)
 
 
 @contextmanager
@@ -34,7 +49,8 @@ def translate_errors() -> Generator[None]:
     our own bug.
 
     Raises:
-        Unavailable: PostgreSQL is away, starting, stopping, full or (after a failover) only for reading.
+        Unavailable: PostgreSQL is away, starting, stopping, full or (after a failover) only for reading; with
+            the code ``database-refused`` it does not let us in.
         Transient: the server gave up this attempt (deadlock, serialization, a timeout of its own).
     """
     try:
@@ -42,6 +58,12 @@ def translate_errors() -> Generator[None]:
     except _TRY_AGAIN as error:
         raise Transient(f"PostgreSQL gave up an attempt: {_sentence(error)}") from error
     except psycopg.Error as error:
+        if _is_refused(error):
+            raise Unavailable(
+                f"PostgreSQL refuses the log-in: {_sentence(error)}",
+                code="database-refused",
+                retry_after=RETRY_AFTER,
+            ) from error
         if not _is_away(error):
             raise
         raise Unavailable(
@@ -49,6 +71,30 @@ def translate_errors() -> Generator[None]:
             code="database-unavailable",
             retry_after=RETRY_AFTER,
         ) from error
+
+
+@contextmanager
+def first_contact() -> Generator[None]:
+    """Turn a refused log-in into an error of the setting, for the first use of a database by a process.
+
+    Later a refusal may pass by itself (a failover to a server that is still being set up), so it is only
+    `Unavailable` then.
+
+    Raises:
+        SettingsError: PostgreSQL does not let us in.
+    """
+    try:
+        yield
+    except Unavailable as error:
+        if error.error_code != "database-refused":
+            raise
+        raise SettingsError(f"DATABASE_URL: {error.message}") from error
+
+
+def _is_refused(error: psycopg.Error) -> bool:
+    if error.sqlstate is not None:
+        return error.sqlstate in _LOGIN_REFUSED
+    return isinstance(error, psycopg.OperationalError) and bool(_REFUSAL.search(str(error)))
 
 
 def _is_away(error: psycopg.Error) -> bool:

@@ -1,4 +1,4 @@
-"""Sources, the states of their syncs, and the items that are no documents."""
+"""Sources, the states of their syncs, and the items that are no documents or only in part."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class IndexQuery(RequestModel):
     errors=(503,),
 )
 async def show_index(call: Call[Nothing, IndexQuery]) -> shapes.IndexState:
-    """Return how this process's copy is doing.
+    """Return how this process's copy is doing, and make it look for changes at once.
 
     With ``wait`` (seconds) only when searches here see everything that was committed before the request; 503
     when that takes longer.

@@ -322,6 +322,8 @@ class IndexState(Shape):
     generation: str
     is_caught_up: bool
     is_rebuilding: bool
+    applied: int
+    pending: int
     lag: float
     error: str | None
 

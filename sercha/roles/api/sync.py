@@ -1,4 +1,4 @@
-"""Syncs: ask for one, see where they stand, and what they could not read."""
+"""Syncs: ask for one, see where they stand, and what they could not read or not in full."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ async def list_syncs(call: Call[Nothing, Nothing]) -> list[shapes.SyncState]:
 
 @blueprint.get("/sources/<source_id>/issues")
 @operation(
-    "List what could not be read",
+    "List what could not be read, or only in part",
     shapes.IssuesResponse,
     role=Role.ADMIN,
     query=PageQuery,
     errors=(404,),
 )
 async def list_issues(call: Call[Nothing, PageQuery]) -> shapes.IssuesResponse:
-    """Return the items of a source that are no documents, with the reasons."""
+    """Return the items of a source that are no documents, or not with all of their text, with the reasons."""
     page = call.query
     issues = await call.services.sources.issues(
         call.uuid("source"), limit=page.limit, offset=page.offset
