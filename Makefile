@@ -35,7 +35,7 @@ run: install
 
 # make test      all tests that need no root (as root also those that do)
 test: install
-	$(BIN)/python -m pytest -m "not proof" $(PYTEST_ARGS)
+	SERCHA_SIM_SEEDS=500 $(BIN)/python -m pytest -m "not proof" $(PYTEST_ARGS)
 
 # make check     formatting, lint, types, import contracts
 check: install
@@ -57,7 +57,7 @@ proof: install
 # make simulate  leases under faults: SEEDS seeds, then each mutant until a seed kills it
 SEEDS ?= 5000
 simulate: install
-	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)
+	SERCHA_SIM_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m "not proof" -s $(PYTEST_ARGS) tests/simulation
 
 # make lock      resolve requirements/*.txt anew (needs uv)
 lock:
