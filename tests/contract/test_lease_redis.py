@@ -32,8 +32,9 @@ from lockd.postgres import open_postgres_fence
 from lockd.redis import RedisStore, open_redis_store
 from sercha.testing import FaultProxy, open_proxy
 from tests.support.connections import connected, until, value_of
+from tests.support.leases import Diary
 from tests.support.redis import RedisServer
-from tests.support.redis_leases import Diary, leave_unadvised
+from tests.support.redis_leases import leave_unadvised
 
 Factory = Callable[..., RedisServer]
 

@@ -288,6 +288,15 @@ def test_two_may_believe_when_the_server_has_forgotten_a_lease() -> None:
     assert found(history) == set()
 
 
+def test_a_holder_may_be_fenced_off_when_a_failover_lost_his_fence() -> None:
+    history = sound()
+    fenced_off(history)
+
+    insert(history, event(10.4, What.FAILOVER, "postgres", lsn=4))
+
+    assert found(history) == set()
+
+
 def test_two_may_believe_when_a_clock_is_out_of_bounds() -> None:
     history = sound()
     two_at_once(history)

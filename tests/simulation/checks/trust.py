@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tests.simulation.checks.beliefs import Belief, Reading, Trust, Violation
-from tests.simulation.history import What
+from tests.simulation.history import Event, What
 
 MOMENT = 1e-4
 """What happens within it happens at once: the answers that a process finds when it goes on."""
@@ -87,8 +87,17 @@ def check_sticky(reading: Reading) -> list[Violation]:
 def check_fenced_off(reading: Reading) -> list[Violation]:
     """I1: nobody loses the fence while he is inside his trust, to one who slept or to anybody else.
 
-    As far as clocks keep to the bound and the server to its promises; those who evict mean it.
+    As far as clocks keep to the bound and both servers to their promises, also to the one who came in
+    between; those who evict mean it.
     """
+    failovers = [event.at for event in reading.by_kind[What.FAILOVER]]
+
+    def is_excused(window: _Window, event: Event) -> bool:
+        one, other = (reading.first_entry(it) for it in (window.belief.holder, event.holder))
+        since = min(window.confirmed_at, other.at) if other else window.confirmed_at
+        is_fence_lost = one is not None and any(one.at < at <= event.at for at in failovers)
+        return is_fence_lost or reading.is_broken(since, event.at)
+
     windows = [
         window
         for belief in reading.beliefs
@@ -102,7 +111,7 @@ def check_fenced_off(reading: Reading) -> list[Violation]:
         if event.facts["op"] != "evict"
         and event.holder != window.belief.holder
         and window.start < event.at < window.end
-        and not reading.is_broken(window.confirmed_at, event.at)
+        and not is_excused(window, event)
     ]
 
 
