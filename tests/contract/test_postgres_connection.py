@@ -220,9 +220,9 @@ async def test_calls_that_never_wait_do_not_starve_the_loop(postgres_url: str) -
             async with cursor.copy("COPY numbers FROM STDIN") as copy:
                 before = turns
                 began = time.perf_counter()
-                while time.perf_counter() - began < 0.1:
+                while turns - before <= 5:
+                    assert time.perf_counter() - began < 5, "the loop is starved"
                     await copy.write_row((1,))
-                assert turns - before > 5
             nursery.cancel_scope.cancel()
 
 
