@@ -128,21 +128,21 @@ async def lead(
 
 
 def _raise_loss(lease: Lease, error: BaseException | None) -> None:
-    """Raise `LeaseLost` if that is what the block ended by."""
+    """Raise `LeaseLost` if that is what the block ended by; beside an outer cancellation, that one alone."""
     if error is None:
         if lease.loss is not None:
             raise LeaseLost(lease.name, lease.loss)
     elif isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
-        if all(isinstance(leaf, LeaseLost) and leaf.name == lease.name for leaf in _leaves(group)):
+        losses, rest = group.split(
+            lambda leaf: isinstance(leaf, LeaseLost) and leaf.name == lease.name
+        )
+        if losses is None:
+            return
+        if rest is None:
             raise LeaseLost(lease.name, lease.loss or LossReason.RELEASED) from group
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return [leaf for inner in group.exceptions for leaf in _leaves(inner)]
-    return [error]
+        if rest.split(Exception)[0] is None:  # nothing but the cancellation
+            raise cast("BaseException", rest) from None
 
 
 class _Bark:

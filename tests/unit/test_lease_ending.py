@@ -69,6 +69,26 @@ async def test_a_loss_that_tasks_of_the_body_found_leaves_in_no_group(
                 await trio.sleep(2)
 
 
+async def test_a_loss_in_a_cancelled_body_is_no_error_of_its_own(
+    autojump_clock: MockClock,
+) -> None:
+    async def lose_late(lease: lockd.Lease) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+        lease.lose(LossReason.TAKEN)
+        lease.check()
+
+    with trio.move_on_after(1) as scope:
+        async with (
+            lockd.hold(MemoryStore(), "x", ttl=TTL) as lease,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(lose_late, lease)
+            nursery.start_soon(trio.sleep_forever)
+
+    assert scope.cancelled_caught
+
+
 async def test_errors_beside_the_loss_stay_a_group(autojump_clock: MockClock) -> None:
     async def fail() -> None:
         raise Broken
