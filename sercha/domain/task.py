@@ -22,9 +22,12 @@ from uuid import UUID
 
 
 class TaskKind(StrEnum):
-    """What a task does."""
+    """What Sercha's own tasks do. Programs that embed the worker bring kinds of their own, as other strings."""
 
     SYNC_SOURCE = "sync_source"
+
+
+PRIORITY_MIN, PRIORITY_MAX = -9, 9
 
 
 class TaskState(StrEnum):
@@ -41,17 +44,22 @@ class TaskState(StrEnum):
 class NewTask:
     """A task to be enqueued."""
 
-    kind: TaskKind
+    kind: str
+    """A `TaskKind`, or another word that some worker has a handler for."""
     payload: dict[str, object]
+    """Must be JSON."""
     dedupe_key: str | None = None
     """Unique among the queued: a second enqueue merges into the first."""
     concurrency_key: str | None = None
     """Unique among the running: a claim leaves the task queued while another with the key runs."""
     priority: int = 0
-    """Higher runs first."""
+    """Higher runs first: from `PRIORITY_MIN` to `PRIORITY_MAX`."""
     delay: float = 0.0
     """Seconds from now before it may be claimed."""
     tries_max: int = 5
+    """Attempts that may fail, or end with their worker, before the task goes to the dead letters."""
+    time_limit: float | None = None
+    """Seconds that one attempt may take; then it is cancelled and has failed. None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +69,13 @@ class Claim:
     task_id: UUID
     attempt: int
     owner: UUID
-    kind: TaskKind
+    kind: str
     payload: dict[str, object]
     tries: int
     tries_max: int
+    is_keyed: bool = False
+    """Has a concurrency key: its end may let another task run."""
+    time_limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ on top, for the next user. Only a connection that is idle, outside of any transa
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -51,6 +51,7 @@ class PostgresTransaction:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._is_left = False
+        self._after_commit: list[Callable[[], None]] = []
 
     @property
     def is_open(self) -> bool:
@@ -61,9 +62,18 @@ class PostgresTransaction:
             pq.TransactionStatus.ACTIVE,
         )
 
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Run *call* once the transaction is known to have committed."""
+        self._after_commit.append(call)
+
     def leave(self) -> None:
-        """Mark the end; called once by the pool."""
+        """Mark the end; called once by whoever opened it."""
         self._is_left = True
+
+    def announce_commit(self) -> None:
+        """Run what was to be run after the commit; called once by whoever opened it."""
+        for call in self._after_commit:
+            call()
 
 
 @dataclass(slots=True)
@@ -145,9 +155,9 @@ class ConnectionPool:
         """
         async with self.connection() as connection:
             block: TrioTransaction | None = None
+            transaction = PostgresTransaction(connection)
             try:
                 async with connection.transaction() as block:
-                    transaction = PostgresTransaction(connection)
                     try:
                         yield transaction
                     finally:
@@ -160,6 +170,7 @@ class ConnectionPool:
                         retry_after=RETRY_AFTER,
                     ) from error
                 raise
+            transaction.announce_commit()
 
     @asynccontextmanager
     async def dedicated(self, name: str) -> AsyncGenerator[Connection]:

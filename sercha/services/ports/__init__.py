@@ -7,6 +7,7 @@ rely on it; errors of drivers are translated to `sercha.errors` inside the adapt
 from sercha.services.ports.accounts import AccountStore, Node, NodeStore, Passwords, Tokens
 from sercha.services.ports.connector import Connector, Item, ItemPage, TextExtractor
 from sercha.services.ports.database import Clock, Database, Transaction
+from sercha.services.ports.dispatch import Delivery, Dispatch
 from sercha.services.ports.documents import DocumentStore, KnownItem, Passage, SourceStore
 from sercha.services.ports.search import (
     Change,
@@ -29,6 +30,8 @@ __all__ = [
     "Clock",
     "Connector",
     "Database",
+    "Delivery",
+    "Dispatch",
     "DocumentStore",
     "DocumentVersion",
     "FeedPosition",

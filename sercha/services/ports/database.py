@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -20,6 +21,10 @@ class Transaction(Protocol):
 
     @property
     def is_open(self) -> bool: ...
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Run *call*, which must neither block nor raise, once the transaction is known to have committed."""
+        ...
 
 
 class Database(Protocol):

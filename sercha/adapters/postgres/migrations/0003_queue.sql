@@ -1,0 +1,33 @@
+-- The queue: claims live by the heartbeat of their worker, not by one row for each task.
+
+DROP TRIGGER task_updated ON task;
+DROP FUNCTION drop_heartbeats();
+DROP TABLE task_heartbeat;
+
+-- One row for each process that claims. An owner whose time is over never comes back: it takes a new id.
+CREATE TABLE heartbeat (
+    owner uuid PRIMARY KEY,
+    node_id uuid NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX heartbeat_expiry ON heartbeat (expires_at);
+
+-- Seconds that one attempt may take; null: no limit of its own.
+ALTER TABLE task ADD COLUMN time_limit double precision CHECK (time_limit > 0);
+
+-- Each change of state writes a row anew, and an entry in each index that it belongs to. So there are few, and
+-- none holds rows that it will not be asked for. The order of ids is that of their making (UUID version 7).
+DROP INDEX task_recent;
+DROP INDEX task_dedupe;
+DROP INDEX task_concurrency;
+CREATE UNIQUE INDEX task_dedupe ON task (dedupe_key) WHERE state = 'queued' AND dedupe_key IS NOT NULL;
+CREATE UNIQUE INDEX task_concurrency ON task (concurrency_key)
+    WHERE state = 'running' AND concurrency_key IS NOT NULL;
+CREATE INDEX task_running ON task (owner) WHERE state = 'running';
+CREATE INDEX task_ended ON task (finished_at) WHERE state IN ('completed', 'dead', 'cancelled');
+
+-- The queue's rows turn over faster than the defaults expect.
+ALTER TABLE task SET (
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0
+);
