@@ -60,6 +60,11 @@ class LeaseLost(LockdError):
 class StoreUnreachable(LockdError):
     """A store gave no usable answer; a request may have been carried out all the same."""
 
+    def __init__(self, message: str, *, refusal: str | None = None) -> None:
+        super().__init__(message)
+        self.refusal = refusal
+        """The word that names a server's refusal (``READONLY``); None when there was no clear answer."""
+
 
 class FenceRefused(Exception):
     """For stores: the fence does not name this holder and token. `Lease.fenced` turns it into `LeaseLost`."""

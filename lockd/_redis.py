@@ -23,13 +23,12 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-import trio
-
 from lockd._errors import StoreUnreachable
 from lockd._fence import Fence
 from lockd._redis_address import parse_address
 from lockd._redis_client import RedisClient
 from lockd._redis_notices import Notifier
+from lockd._redis_open import running
 from lockd._redis_scripts import EVICT, RELEASE, RENEW, TAKE_TOKEN
 from lockd._store import Busy, FenceRow, Granted, Inspection, Notices, Renewal
 
@@ -173,28 +172,10 @@ async def open_redis_store(
     Raises:
         ValueError: *url* cannot be used, or a file that it names; *connections_max* is below 1.
     """
-    if connections_max < 1:
-        raise ValueError("connections_max must be at least 1")
     client = RedisClient(parse_address(url, ssl_context), connections_max)
     notifier = Notifier(client, random or Random())
-    store = RedisStore(client, notifier, fence, prefix)
-    error: BaseException | None = None
-    shield = trio.CancelScope(shield=True)
-
-    async def serve() -> None:
-        with shield:
-            await client.run(notifier.run, lambda: _advise(client))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve)
-        try:
-            await client.ready.wait()
-            yield store
-        except BaseException as caught:  # noqa: ASYNC103, BLE001  # raised again below, outside
-            error = caught
-        shield.cancel(reason="the store's block has ended")
-    if error is not None:
-        raise error
+    async with running(client, notifier.run, lambda: _advise(client)):
+        yield RedisStore(client, notifier, fence, prefix)
 
 
 async def _advise(client: RedisClient) -> None:

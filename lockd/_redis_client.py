@@ -37,6 +37,8 @@ class RedisClient:
     """
 
     def __init__(self, address: RedisAddress, connections_max: int) -> None:
+        if connections_max < 1:
+            raise ValueError("connections_max must be at least 1")
         self.address = address
         self.ready = trio.Event()
         """Set when requests can be made."""
@@ -63,6 +65,14 @@ class RedisClient:
                 self._loop = None
                 for link in list(self._links):
                     self.drop(link)
+
+    async def request(self, *commands: Command) -> list[Any]:
+        """Send *commands* in the common lane: see `RedisLane.request`."""
+        return await self.requests.request(*commands)
+
+    def open_lane(self, connections_max: int) -> RedisLane:
+        """Make a lane apart from the others, for requests that block. It ends with the client."""
+        return RedisLane(self, connections_max)
 
     async def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a link's coroutine in the loop. Cancellation cancels it, and waits for its end."""
@@ -122,13 +132,18 @@ class RedisLane:
         raise explain(self._client.address, f"no answer within {REQUEST_SECONDS:g} s")
 
     async def run(self, script: Script, key: str, *arguments: str | int) -> int:
+        """Run a script on its one key, whose reply is a number."""
+        reply = await self.evaluate(script, key, *arguments)
+        if not isinstance(reply, int):
+            raise explain(self._client.address, f"a reply that makes no sense: {reply!r}")
+        return reply
+
+    async def evaluate(self, script: Script, key: str, *arguments: str | int) -> Any:
         """Run a script on its one key; its text is sent only to a server that does not know it."""
         rest = (1, key, *arguments)
         [reply] = await self.request(("EVALSHA", script.sha, *rest))
         if isinstance(reply, NoScriptError):
             [reply] = await self.request(("EVAL", script.text, *rest))
-        if not isinstance(reply, int):
-            raise explain(self._client.address, f"a reply that makes no sense: {reply!r}")
         return reply
 
     async def _exchange(self, commands: tuple[Command, ...]) -> list[Any]:

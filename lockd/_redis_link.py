@@ -143,7 +143,15 @@ def explain(address: RedisAddress, reason: BaseException | str) -> StoreUnreacha
     text = address.without_secrets(lines[0])[:REASON_LENGTH_MAX]
     if isinstance(reason, OSError) and (inner := _first_cause(reason)) is not None:
         text += f" ({inner.strerror or type(inner).__name__})"
-    return StoreUnreachable(f"{address}: {text}")
+    return StoreUnreachable(f"{address}: {text}", refusal=_refusal(reason))
+
+
+def _refusal(reason: BaseException | str) -> str | None:
+    """Return the word that an error reply begins with; redis-py cuts off those that it knows."""
+    if not isinstance(reason, RedisError):
+        return None
+    word = getattr(reason, "status_code", None) or str(reason).partition(" ")[0]
+    return word if word.isalpha() and word.isupper() else None
 
 
 def _first_cause(error: BaseException) -> OSError | None:

@@ -4,5 +4,15 @@ Importing it imports trio_asyncio, which replaces asyncio's event loop policy in
 """
 
 from lockd._redis import RedisStore, open_redis_store
+from lockd._redis_client import RedisClient, RedisLane
+from lockd._redis_open import open_redis_client
+from lockd._redis_scripts import Script
 
-__all__ = ["RedisStore", "open_redis_store"]
+__all__ = [
+    "RedisClient",
+    "RedisLane",
+    "RedisStore",
+    "Script",
+    "open_redis_client",
+    "open_redis_store",
+]

@@ -60,6 +60,8 @@ class NewTask:
     """Attempts that may fail, or end with their worker, before the task goes to the dead letters."""
     time_limit: float | None = None
     """Seconds that one attempt may take; then it is cancelled and has failed. None: no limit."""
+    id: UUID | None = None
+    """Chosen by the caller, from `new_id`; else one is made. Enqueued again it is an error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import trio
 
 from sercha.adapters.postgres.tasks import PostgresTaskQueue
+from sercha.domain.ids import new_id
 from sercha.domain.task import Claim, NewTask, Outcome, TaskKind, TaskState
-from sercha.errors import ClaimLost
+from sercha.errors import Conflict
 from tests.support.truth import Truth, open_truth
 
 KINDS = [TaskKind.SYNC_SOURCE]
@@ -22,6 +24,7 @@ ME, OTHER = uuid4(), uuid4()
 @pytest.fixture
 async def truth(postgres_url: str):
     async with open_truth(postgres_url) as truth:
+        await truth.live(ME, OTHER)
         yield truth
 
 
@@ -30,8 +33,12 @@ async def enqueue(truth: Truth, *tasks: NewTask):
         return await truth.queue.enqueue(tx, tasks)
 
 
-async def expire(truth: Truth) -> None:
-    await truth.value("UPDATE task_heartbeat SET expires_at = '-infinity'")
+async def lose_all(truth: Truth) -> int:
+    """Let the present owners die, be reaped, and others live under their names; how many tasks were lost."""
+    await truth.expire()
+    lost = await truth.queue.reap()
+    await truth.live(ME, OTHER)
+    return lost
 
 
 async def state_of(truth: Truth, claim: Claim) -> TaskState:
@@ -75,7 +82,8 @@ async def test_no_task_is_claimed_twice_by_many_workers(truth: Truth) -> None:
     claimed: list[object] = []
 
     async def work() -> None:
-        while claims := await truth.queue.claim(uuid4(), 7, KINDS):
+        await truth.live(owner := uuid4())
+        while claims := await truth.queue.claim(owner, 7, KINDS):
             claimed.extend(claim.payload["n"] for claim in claims)
 
     async with trio.open_nursery() as nursery:
@@ -102,7 +110,8 @@ async def test_one_concurrency_key_runs_once_and_the_next_waits(truth: Truth) ->
     claims: list[Claim] = []
 
     async def work() -> None:
-        claims.extend(await truth.queue.claim(uuid4(), 5, KINDS))
+        await truth.live(owner := uuid4())
+        claims.extend(await truth.queue.claim(owner, 5, KINDS))
 
     async with trio.open_nursery() as nursery:
         for _ in range(6):
@@ -113,105 +122,104 @@ async def test_one_concurrency_key_runs_once_and_the_next_waits(truth: Truth) ->
     assert len(await truth.queue.claim(ME, 5, KINDS)) == 1
 
 
-async def test_only_the_present_claim_settles(truth: Truth) -> None:
-    await enqueue(truth, TASK)
-    (old,) = await truth.queue.claim(ME, 1, KINDS)
-    await expire(truth)
-    assert await truth.queue.reap() == 1
-    (new,) = await truth.queue.claim(OTHER, 1, KINDS)
+async def test_claims_by_id_take_what_is_due_and_free_and_leave_the_rest(truth: Truth) -> None:
+    keyed = replace(TASK, concurrency_key="source:1")
+    ids = await enqueue(
+        truth, TASK, replace(TASK, delay=3600), keyed, keyed, replace(TASK, kind="other"), TASK
+    )
+    await truth.queue.claim_ids(OTHER, [ids[5]], KINDS)
 
-    assert await truth.queue.settle([Outcome(old)]) == set()
-    assert await truth.queue.give_back([old]) == set()
-    assert await state_of(truth, new) is TaskState.RUNNING
-    assert await truth.queue.settle([Outcome(new)]) == {new.task_id}
-    assert await truth.queue.settle([Outcome(new)]) == set()
+    claims = await truth.queue.claim_ids(ME, [*reversed(ids), uuid4()], KINDS)
 
-
-async def test_a_beat_keeps_what_is_ours_and_tells_what_is_not(truth: Truth) -> None:
-    await enqueue(truth, TASK, TASK)
-    kept, lost = await truth.queue.claim(ME, 2, KINDS)
-    await truth.queue.cancel(lost.task_id)
-
-    assert await truth.queue.beat(ME, [kept, lost]) == {(kept.task_id, kept.attempt)}
-    assert await truth.queue.beat(OTHER, [kept]) == set()
-    assert await truth.queue.reap() == 0
+    assert [claim.task_id for claim in claims] == [ids[0], ids[2]]
+    assert [claim.is_keyed for claim in claims] == [False, True]
+    assert await truth.queue.due(10, KINDS) == []
 
 
-async def test_a_lost_claim_rolls_the_page_back(truth: Truth) -> None:
-    source = await truth.add_source()
-    await enqueue(truth, TASK)
-    (claim,) = await truth.queue.claim(ME, 1, KINDS)
-    await expire(truth)
-    await truth.queue.reap()
+async def test_what_is_due_comes_in_the_order_of_claims_and_stays_free(truth: Truth) -> None:
+    first, second, urgent = await enqueue(truth, TASK, TASK, replace(TASK, priority=9))
 
-    with pytest.raises(ClaimLost):
-        async with truth.pool.transaction() as tx:
-            await truth.documents.delete_all(tx, source.id)
-            await truth.queue.verify(tx, claim)
+    assert await truth.queue.due(2, KINDS) == [urgent, first]
+    assert await truth.queue.due(9, KINDS) == [urgent, first, second]
+    claims = await truth.queue.claim(ME, 9, KINDS)
+    assert [claim.task_id for claim in claims] == [urgent, first, second]
 
 
-async def test_only_the_present_claim_may_commit_a_page(truth: Truth) -> None:
-    """Taken over by another attempt of the same task: running again, but not ours."""
-    await enqueue(truth, TASK)
-    (old,) = await truth.queue.claim(ME, 1, KINDS)
-    await expire(truth)
-    await truth.queue.reap()
-    (new,) = await truth.queue.claim(ME, 1, KINDS)
+async def test_tasks_of_one_batch_merge_by_key_too(truth: Truth) -> None:
+    keyed = replace(TASK, dedupe_key="a")
+    (queued,) = await enqueue(truth, replace(keyed, delay=3600))
 
-    for stale in (old, replace(new, owner=OTHER)):
-        for progressed in (False, True):
-            with pytest.raises(ClaimLost):
-                async with truth.pool.transaction() as tx:
-                    await truth.queue.verify(tx, stale, progressed=progressed)
-        assert await truth.queue.settle([Outcome(stale)]) == set()
+    ids = await truth.queue.add(
+        [TASK, replace(keyed, priority=3), replace(TASK, dedupe_key="b"), keyed, TASK]
+    )
+
+    assert ids[1] == ids[3] == queued
+    assert len(set(ids)) == 4
+    claims = await truth.queue.claim(ME, 9, KINDS)  # the twin is due now, and urgent
+    assert claims[0].task_id == queued
+    assert {claim.task_id for claim in claims} == set(ids)
+
+
+async def test_an_id_is_enqueued_once(truth: Truth) -> None:
+    task = replace(TASK, id=new_id())
+    assert await truth.queue.add([task]) == [task.id]
+
+    with pytest.raises(Conflict):
+        await truth.queue.add([TASK, task])
+
+    assert len(await truth.queue.due(9, KINDS)) == 1
+
+
+async def test_twins_that_go_back_together_leave_one(truth: Truth) -> None:
+    keyed = replace(TASK, dedupe_key="sync:1")
+    claims: list[Claim] = []
+    for _ in range(3):
+        await enqueue(truth, keyed)
+        claims += await truth.queue.claim(ME, 1, KINDS)
+
+    assert await truth.queue.give_back(claims) == {claim.task_id for claim in claims}
+
+    states = [await state_of(truth, claim) for claim in claims]
+    assert sorted(states) == [TaskState.CANCELLED, TaskState.CANCELLED, TaskState.QUEUED]
+
+
+async def test_outcomes_of_every_kind_are_settled_in_one_batch(truth: Truth) -> None:
+    await enqueue(truth, *(replace(TASK, tries_max=2) for _ in range(4)))
+    done, failed, hopeless, late = await truth.queue.claim(ME, 4, KINDS)
+    outcomes = [
+        Outcome(done),
+        Outcome(failed, error="x", retry_delay=3600),
+        Outcome(hopeless, error="y", is_final=True),
+        Outcome(replace(late, attempt=2), error="z"),
+    ]
+
+    accepted = await truth.queue.settle(outcomes)
+
+    assert accepted == {done.task_id, failed.task_id, hopeless.task_id}
+    assert [await state_of(truth, claim) for claim in (done, failed, hopeless, late)] == [
+        TaskState.COMPLETED,
+        TaskState.QUEUED,
+        TaskState.DEAD,
+        TaskState.RUNNING,
+    ]
+
+
+async def test_who_may_be_claimed_is_announced_after_the_commit(truth: Truth) -> None:
+    told: list[UUID] = []
+    queue = PostgresTaskQueue(truth.pool, announce=told.extend)
     async with truth.pool.transaction() as tx:
-        await truth.queue.verify(tx, new)
-    assert await truth.queue.settle([Outcome(new)]) == {new.task_id}
-    assert await state_of(truth, new) is TaskState.COMPLETED
+        first, _ = await queue.enqueue(tx, [TASK, replace(TASK, delay=60)])
+        assert told == []
+    (second,) = await queue.add([TASK])
+    claims = await queue.claim(ME, 2, KINDS)
+    await queue.give_back(claims[:1])
 
-
-async def test_the_reaper_waits_for_a_page_that_is_being_committed(truth: Truth) -> None:
-    await enqueue(truth, TASK)
-    (claim,) = await truth.queue.claim(ME, 1, KINDS)
-    await expire(truth)
-
-    async with truth.pool.transaction() as tx:
-        await truth.queue.verify(tx, claim)
-        assert await truth.queue.reap() == 0
-
-    assert await truth.queue.reap() == 1
-
-
-async def test_an_interrupted_attempt_is_not_charged(truth: Truth) -> None:
-    await enqueue(truth, TASK)
-    for attempt in range(1, 12):
-        (claim,) = await truth.queue.claim(ME, 1, KINDS)
-        assert (claim.attempt, claim.tries) == (attempt, 1)
-        await truth.queue.give_back([claim])
-
-
-async def test_a_task_that_kills_its_workers_is_buried_before_it_runs_again(truth: Truth) -> None:
-    (task_id,) = await enqueue(truth, replace(TASK, tries_max=3))
-    runs = 0
-    while claims := await truth.queue.claim(ME, 1, KINDS):
-        runs += len(claims)
-        await expire(truth)
-        await truth.queue.reap()
-
-    task = await truth.queue.get(task_id)
-    assert task is not None
-    assert (runs, task.state) == (3, TaskState.DEAD)
-    assert "died" in (task.last_error or "")
-
-
-async def test_progress_forgives_the_tries_so_far(truth: Truth) -> None:
-    await enqueue(truth, replace(TASK, tries_max=2))
-    for _ in range(10):
-        (claim,) = await truth.queue.claim(ME, 1, KINDS)
+    assert told == [first, second, claims[0].task_id]
+    with pytest.raises(RuntimeError):
         async with truth.pool.transaction() as tx:
-            await truth.queue.verify(tx, claim, progressed=True)
-        await expire(truth)
-        await truth.queue.reap()
+            await queue.enqueue(tx, [TASK])
+            raise RuntimeError
+    assert len(told) == 3
 
 
 async def test_a_failure_is_retried_later_and_the_last_one_is_a_dead_letter(truth: Truth) -> None:
@@ -253,10 +261,10 @@ async def test_random_histories_accept_one_completion_per_task(truth: Truth, see
     """Eight workers claim, beat, lose, give back, fail and complete; every task ends exactly once."""
     rng = random.Random(seed)
     ids = await enqueue(truth, *(replace(TASK, payload={"n": n}, tries_max=100) for n in range(60)))
-    completions: dict[object, int] = dict.fromkeys(ids, 0)
+    completions: Counter[UUID] = Counter()
 
     async def work(queue: PostgresTaskQueue) -> None:
-        owner = uuid4()
+        await truth.live(owner := uuid4())
         while (await queue.counts())[TaskState.COMPLETED] < len(ids):
             claims = await queue.claim(owner, rng.randint(1, 5), KINDS)
             for claim in claims:
@@ -266,21 +274,16 @@ async def test_random_histories_accept_one_completion_per_task(truth: Truth, see
                     case 1:
                         await queue.settle([Outcome(claim, error="x")])
                     case 2:
-                        await truth.value(
-                            "UPDATE task_heartbeat SET expires_at = '-infinity' WHERE task_id = %s",
-                            claim.task_id,
-                        )
+                        await truth.expire(owner)
                         await queue.reap()
-                        for done in await queue.settle([Outcome(claim)]):
-                            completions[done] += 1
+                        completions.update(await queue.settle([Outcome(claim)]))
+                        await truth.live(owner := uuid4())
                     case _:
-                        await queue.beat(owner, [claim])
-                        for done in await queue.settle([Outcome(claim)]):
-                            completions[done] += 1
+                        await queue.beat(owner)
+                        completions.update(await queue.settle([Outcome(claim)]))
 
     async with trio.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(work, truth.queue)
 
-    assert set(completions.values()) == {1}
-    assert await truth.value("SELECT count(*) FROM task_heartbeat") == 0
+    assert completions == Counter(ids)

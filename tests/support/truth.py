@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import trio
+
 from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.adapters.postgres.documents import PostgresDocumentStore
 from sercha.adapters.postgres.migrate import migrate
@@ -48,6 +50,27 @@ class Truth:
     async def delete(self, source_id: UUID, *external_ids: str) -> int:
         async with self.pool.transaction() as tx:
             return await self.documents.delete(tx, source_id, external_ids)
+
+    async def live(self, *owners: UUID) -> None:
+        """Let *owners* claim: each is registered, as on a node of its own."""
+        for owner in owners:
+            await self.queue.register(owner, owner)
+
+    async def expire(self, *owners: UUID) -> None:
+        """Let the time of *owners* be over, of all of them without any."""
+        await self.value(
+            "UPDATE heartbeat SET expires_at = clock_timestamp() - interval '1 second'"
+            " WHERE owner = ANY (%s) OR %s",
+            list(owners),
+            not owners,
+        )
+
+    async def blocked(self, count: int) -> None:
+        """Wait until *count* sessions wait for a lock."""
+        statement = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        with trio.fail_after(10):
+            while await self.value(statement) != count:
+                await trio.sleep(0.01)
 
     async def value(self, statement: str, *parameters: object) -> object:
         """Run one statement and return its first value."""

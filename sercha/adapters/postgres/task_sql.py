@@ -1,122 +1,198 @@
 """The statements of the task ledger, by name.
 
 A claim's token is (id, owner, attempt): every statement that ends an attempt compares all three, so a worker
-that was replaced changes nothing.
+that was replaced changes nothing. Where a statement may wait for a lock, time is ``clock_timestamp()``, for
+``now()`` is that of its start; where rows are looked up by time, it is ``now()``, which an index can use.
+
+``%(notify)s`` says whether those who listen are to be woken when the statement commits; where a dispatch
+tells them, this is saved: NOTIFY makes commits wait for each other.
 """
 
 from __future__ import annotations
 
 from typing import LiteralString
 
-ENQUEUE: LiteralString = """
-WITH added AS (
-    INSERT INTO task (id, kind, payload, priority, run_at, tries_max, dedupe_key, concurrency_key)
-    VALUES (%(id)s, %(kind)s, %(payload)s, %(priority)s,
-            clock_timestamp() + make_interval(secs => %(delay)s), %(tries_max)s,
-            %(dedupe_key)s, %(concurrency_key)s)
-    ON CONFLICT (dedupe_key) WHERE state = 'queued'
-    -- A no-op that makes the twin visible to RETURNING and keeps it from being claimed until we commit.
-    DO UPDATE SET run_at = least(task.run_at, excluded.run_at)
-    RETURNING id
-), woken AS (SELECT pg_notify('sercha_task', ''))
-SELECT added.id FROM added, woken
-"""
+NOTIFY: LiteralString = "SELECT pg_notify('sercha_task', '')"
 
-CLAIM: LiteralString = """
-WITH due AS (
+_WOKEN: LiteralString = "woken AS (SELECT pg_notify('sercha_task', '') WHERE %(notify)s)"
+
+_NEW: LiteralString = """
+SELECT u.id, kind, payload, priority, clock_timestamp() + make_interval(secs => delay), tries_max,
+       dedupe_key, concurrency_key, time_limit
+FROM unnest(%(ids)s::uuid[], %(kinds)s::text[], %(payloads)s::jsonb[], %(priorities)s::smallint[],
+            %(delays)s::float8[], %(tries_max)s::integer[], %(dedupe_keys)s::text[],
+            %(concurrency_keys)s::text[], %(time_limits)s::float8[])
+     AS u (id, kind, payload, priority, delay, tries_max, dedupe_key, concurrency_key, time_limit)"""
+
+_INSERT: LiteralString = """
+INSERT INTO task (id, kind, payload, priority, run_at, tries_max, dedupe_key, concurrency_key, time_limit)"""
+
+ENQUEUE: LiteralString = (
+    "WITH added AS (" + _INSERT + _NEW + " RETURNING id), " + _WOKEN + " SELECT count(*) FROM woken"
+)
+
+# The no-op makes a twin visible to RETURNING, and keeps it from being claimed until we commit. The order is that
+# of the keys: two who enqueue the same keys cannot wait for each other.
+ENQUEUE_KEYED: LiteralString = (
+    "WITH added AS ("
+    + _INSERT
+    + _NEW
+    + """
+    ORDER BY dedupe_key
+    ON CONFLICT (dedupe_key) WHERE state = 'queued' AND dedupe_key IS NOT NULL
+    DO UPDATE SET run_at = least(task.run_at, excluded.run_at),
+                  priority = greatest(task.priority, excluded.priority)
+    RETURNING id, dedupe_key
+), """
+    + _WOKEN
+    + " SELECT added.id, added.dedupe_key FROM added LEFT JOIN woken ON true"
+)
+
+# A task whose key is running is left alone, and so is every task when the owner is dead.
+_DUE: LiteralString = """
     SELECT t.id, t.concurrency_key, t.priority, t.run_at FROM task t
-    WHERE t.state = 'queued' AND t.run_at <= clock_timestamp() AND t.kind = ANY (%(kinds)s)
+    WHERE t.state = 'queued' AND t.run_at <= now() AND t.kind = ANY (%(kinds)s)
       AND (t.concurrency_key IS NULL OR NOT EXISTS (
             SELECT 1 FROM task r
-            WHERE r.state = 'running' AND r.concurrency_key = t.concurrency_key))
-    ORDER BY t.priority DESC, t.run_at, t.id
-    FOR UPDATE OF t SKIP LOCKED
-    LIMIT %(limit)s
+            WHERE r.state = 'running' AND r.concurrency_key = t.concurrency_key))"""
+
+_IN_ORDER: LiteralString = """
+    ORDER BY t.priority DESC, t.run_at, t.id"""
+
+_TAKE: LiteralString = """
 ), chosen AS (
-    SELECT DISTINCT ON (coalesce(concurrency_key, id::text)) id FROM due
-    ORDER BY coalesce(concurrency_key, id::text), priority DESC, run_at, id
+    SELECT id FROM due WHERE concurrency_key IS NULL
+    UNION ALL (
+        SELECT DISTINCT ON (concurrency_key) id FROM due WHERE concurrency_key IS NOT NULL
+        ORDER BY concurrency_key, priority DESC, run_at, id)
 ), claimed AS (
     UPDATE task SET state = 'running', attempt = attempt + 1, tries = tries + 1,
            owner = %(owner)s, claimed_at = clock_timestamp()
     FROM chosen WHERE task.id = chosen.id
-    RETURNING task.*
-), beating AS (
-    INSERT INTO task_heartbeat (task_id, attempt, owner, expires_at)
-    SELECT id, attempt, %(owner)s, clock_timestamp() + make_interval(secs => %(ttl)s) FROM claimed
-    ON CONFLICT (task_id) DO UPDATE SET attempt = excluded.attempt, owner = excluded.owner,
-        expires_at = excluded.expires_at
+    RETURNING task.id, attempt, kind, payload, tries, tries_max,
+              concurrency_key IS NOT NULL AS is_keyed, time_limit, priority, run_at
 )
-SELECT id, attempt, kind, payload, tries, tries_max FROM claimed
-ORDER BY priority DESC, run_at, id
+SELECT id, attempt, kind, payload, tries, tries_max, is_keyed, time_limit FROM claimed
+ORDER BY priority DESC, run_at, id"""
+
+_ALIVE: LiteralString = """
+      AND EXISTS (SELECT 1 FROM heartbeat
+                  WHERE owner = %(owner)s AND expires_at > clock_timestamp())"""
+
+_LOCK: LiteralString = " FOR UPDATE OF t SKIP LOCKED"
+
+CLAIM: LiteralString = (
+    "WITH due AS (" + _DUE + _ALIVE + _IN_ORDER + _LOCK + " LIMIT %(limit)s" + _TAKE
+)
+CLAIM_IDS: LiteralString = (
+    "WITH due AS (" + _DUE + " AND t.id = ANY (%(ids)s)" + _ALIVE + _IN_ORDER + _LOCK + _TAKE
+)
+DUE: LiteralString = "SELECT due.id FROM (" + _DUE + _IN_ORDER + " LIMIT %(limit)s) AS due"
+
+REGISTER: LiteralString = """
+INSERT INTO heartbeat (owner, node_id, expires_at)
+VALUES (%(owner)s, %(node_id)s, clock_timestamp() + make_interval(secs => %(ttl)s))
 """
 
+# An owner whose time is over is not revived, also when the beat has waited for a reaper to say so.
 BEAT: LiteralString = """
-UPDATE task_heartbeat b SET expires_at = clock_timestamp() + make_interval(secs => %(ttl)s)
-FROM unnest(%(ids)s::uuid[], %(attempts)s::integer[]) AS mine (id, attempt), task t
-WHERE b.task_id = mine.id AND b.attempt = mine.attempt AND b.owner = %(owner)s
-  AND t.id = b.task_id AND t.state = 'running' AND t.attempt = b.attempt
-RETURNING b.task_id, b.attempt
+WITH alive AS (
+    UPDATE heartbeat SET expires_at = clock_timestamp() + make_interval(secs => %(ttl)s)
+    WHERE owner = %(owner)s AND expires_at > clock_timestamp() RETURNING owner
+)
+SELECT t.id, t.attempt FROM alive LEFT JOIN task t ON t.owner = alive.owner AND t.state = 'running'
 """
 
-_MINE: LiteralString = """
-    SELECT t.id FROM task t
-    JOIN unnest(%(ids)s::uuid[], %(owners)s::uuid[], %(attempts)s::integer[])
-         AS mine (id, owner, attempt)
-      ON t.id = mine.id AND t.owner = mine.owner AND t.attempt = mine.attempt
-    WHERE t.state = 'running'
-    ORDER BY t.id FOR UPDATE OF t
-"""
+LEAVE: LiteralString = "UPDATE heartbeat SET expires_at = '-infinity' WHERE owner = %(owner)s"
 
 COMPLETE: LiteralString = (
-    "WITH mine AS ("
-    + _MINE
-    + """), woken AS (SELECT pg_notify('sercha_task', ''))
-UPDATE task SET state = 'completed', finished_at = clock_timestamp(), owner = NULL, last_error = NULL
-FROM mine CROSS JOIN woken WHERE task.id = mine.id RETURNING task.id
-"""
+    "WITH completed AS ("
+    """
+    UPDATE task SET state = 'completed', finished_at = clock_timestamp(), owner = NULL, last_error = NULL
+    FROM unnest(%(ids)s::uuid[], %(owners)s::uuid[], %(attempts)s::integer[]) AS mine (id, owner, attempt)
+    WHERE task.id = mine.id AND task.owner = mine.owner AND task.attempt = mine.attempt
+      AND task.state = 'running'
+    RETURNING task.id
+), """ + _WOKEN + " SELECT completed.id FROM completed LEFT JOIN woken ON true"
 )
 
-# Where attempts go that did not complete: to the dead letters when the tries are used up (a task whose
-# workers died each time never runs again), else back to the queue, where a queued twin with the same dedupe
-# key does the work. The twin is locked: one that is being cancelled at this moment absorbs nothing.
-_BACK: LiteralString = """
+# Where attempts go that did not complete, those of `mine`: to the dead letters when the tries are used up (a task
+# whose workers died each time never runs again), else back to the queue, where a twin with the same dedupe key
+# does the work: one that is queued, or the first of ours. A queued twin is locked: one that is being cancelled at
+# this moment absorbs nothing.
+_BACK: LiteralString = (
+    """
 , twin AS MATERIALIZED (
     SELECT id, dedupe_key FROM task WHERE state = 'queued' AND dedupe_key IN (
         SELECT t.dedupe_key FROM task t JOIN mine ON mine.id = t.id)
     FOR UPDATE
-), woken AS (SELECT pg_notify('sercha_task', '')), verdict AS (
-    SELECT self.id, twin.id AS twin_id,
-           CASE WHEN %(is_final)s OR self.tries - %(refund)s >= self.tries_max THEN 'dead'
-                WHEN twin.id IS NULL THEN 'queued' ELSE 'cancelled' END AS state
-    FROM mine CROSS JOIN woken JOIN task self ON self.id = mine.id
-    LEFT JOIN twin ON twin.dedupe_key = self.dedupe_key
+), judged AS (
+    SELECT self.id, self.dedupe_key, mine.error, mine.delay,
+           mine.is_final OR self.tries - %(refund)s >= self.tries_max AS is_dead
+    FROM mine JOIN task self ON self.id = mine.id
+), matched AS (
+    SELECT judged.*, coalesce(twin.id, first_value(judged.id) OVER (
+               PARTITION BY is_dead, coalesce(judged.dedupe_key, judged.id::text) ORDER BY judged.id)
+           ) AS heir
+    FROM judged LEFT JOIN twin ON twin.dedupe_key = judged.dedupe_key
+), """
+    + _WOKEN
+    + """, verdict AS (
+    SELECT matched.*, CASE WHEN is_dead THEN 'dead' WHEN heir = id THEN 'queued' ELSE 'cancelled' END
+           AS state
+    FROM matched LEFT JOIN woken ON true
 )
 UPDATE task SET
     state = verdict.state,
     finished_at = CASE WHEN verdict.state = 'queued' THEN NULL ELSE clock_timestamp() END,
-    last_error = CASE WHEN verdict.state = 'cancelled' THEN 'merged into task ' || verdict.twin_id
-                      ELSE coalesce(%(error)s, task.last_error) END,
+    last_error = CASE WHEN verdict.state = 'cancelled' THEN 'merged into task ' || verdict.heir
+                      ELSE coalesce(verdict.error, task.last_error) END,
     tries = task.tries - %(refund)s, owner = NULL,
-    run_at = clock_timestamp() + make_interval(secs => %(delay)s)
-FROM verdict WHERE task.id = verdict.id RETURNING task.id
+    run_at = clock_timestamp() + make_interval(secs => verdict.delay)
+FROM verdict WHERE task.id = verdict.id
+RETURNING task.id, CASE WHEN verdict.state <> 'dead' AND verdict.delay <= 0 THEN verdict.heir END
 """
+)
 
-REQUEUE: LiteralString = "WITH mine AS MATERIALIZED (" + _MINE + ")" + _BACK
-
-REAP: LiteralString = (
+REQUEUE: LiteralString = (
     """
-WITH expired AS (
-    SELECT t.id, t.dedupe_key FROM task t JOIN task_heartbeat b ON b.task_id = t.id
-    WHERE t.state = 'running' AND b.expires_at < clock_timestamp()
-    ORDER BY t.id LIMIT 100 FOR UPDATE OF t SKIP LOCKED
-), mine AS MATERIALIZED (
-    SELECT DISTINCT ON (coalesce(dedupe_key, id::text)) id FROM expired
-    ORDER BY coalesce(dedupe_key, id::text), id
+WITH mine AS MATERIALIZED (
+    SELECT t.id, given.error, given.delay, given.is_final FROM task t
+    JOIN unnest(%(ids)s::uuid[], %(owners)s::uuid[], %(attempts)s::integer[], %(errors)s::text[],
+                %(delays)s::float8[], %(finals)s::boolean[])
+         AS given (id, owner, attempt, error, delay, is_final)
+      ON t.id = given.id AND t.owner = given.owner AND t.attempt = given.attempt
+    WHERE t.state = 'running'
+    ORDER BY t.id FOR UPDATE OF t
 )"""
     + _BACK
 )
 
-EXPIRE_ALL: LiteralString = "UPDATE task_heartbeat SET expires_at = '-infinity'"
+# The dead are marked first, in a statement of its own, so that no late beat revives one while its tasks are
+# taken away. An owner without a row is dead too: its claim had waited somewhere.
+MARK_DEAD: LiteralString = """
+UPDATE heartbeat SET expires_at = '-infinity' WHERE owner IN (
+    SELECT owner FROM heartbeat WHERE expires_at < clock_timestamp() AND expires_at > '-infinity'
+    ORDER BY owner FOR UPDATE SKIP LOCKED)
+"""
+
+REAP: LiteralString = (
+    """
+WITH mine AS MATERIALIZED (
+    SELECT t.id, %(error)s AS error, 0::float8 AS delay, false AS is_final FROM task t
+    WHERE t.state = 'running' AND NOT EXISTS (
+        SELECT 1 FROM heartbeat b WHERE b.owner = t.owner AND b.expires_at > '-infinity')
+    ORDER BY t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED
+)"""
+    + _BACK
+)
+
+FORGET_DEAD: LiteralString = """
+DELETE FROM heartbeat b WHERE expires_at = '-infinity'
+AND NOT EXISTS (SELECT 1 FROM task t WHERE t.state = 'running' AND t.owner = b.owner)
+"""
+
+EXPIRE_ALL: LiteralString = "UPDATE heartbeat SET expires_at = '-infinity'"
 
 # A process that freezes inside of its page's transaction would keep the row for ever: the reaper steps
 # around locked rows. So the server ends such a session, and the claim can expire.

@@ -1,14 +1,13 @@
-"""The ledger of tasks on PostgreSQL: claims by SKIP LOCKED, beats and settlements in batches.
+"""The ledger of tasks on PostgreSQL: claims, beats and settlements in batches, each one statement.
 
-Each call is one statement or one transaction. Where time is compared, ``clock_timestamp()`` is used: ``now()``
-is frozen at the start of a transaction, which may lie before a wait for a lock.
+Whoever waits for tasks is told by NOTIFY, or, where there is a dispatch, by *announce*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, LiteralString
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import trio
 from psycopg.errors import UniqueViolation
@@ -17,127 +16,174 @@ from psycopg.types.json import Jsonb
 from sercha.adapters.postgres import task_sql as sql
 from sercha.adapters.postgres.pool import ConnectionPool
 from sercha.adapters.postgres.transaction import connection_of
-from sercha.domain.task import Claim, NewTask, Outcome, Task, TaskKind, TaskState
-from sercha.errors import ClaimLost, Transient
+from sercha.domain.ids import new_id
+from sercha.domain.task import (
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    Claim,
+    NewTask,
+    Outcome,
+    Task,
+    TaskState,
+)
+from sercha.errors import ClaimLost, Conflict, Transient
 from sercha.services.ports import Transaction
 
 CLAIM_TTL = 30.0
-"""Seconds that a claim lives without a beat."""
+"""Seconds that an owner lives without a beat."""
 IDLE_IN_PAGE_MAX = 10.0
 """Seconds that a transaction which holds a claim may wait for its client between two statements."""
 CLAIM_RACES_MAX = 8
 """How often a claim is tried again after losing a race for a concurrency key."""
+REAP_MAX = 500
+"""Tasks that one statement takes away from the dead."""
+ERROR_CHARS_MAX = 2_000
+ABANDONED = "the worker of the attempt died or lost its claim"
+
+Announce = Callable[[Sequence[UUID]], None]
+"""Told of tasks that may be claimed from now on; must neither block nor raise."""
 
 
 class PostgresTaskQueue:
     """`sercha.services.ports.TaskQueue` on one pool."""
 
-    def __init__(self, pool: ConnectionPool, *, claim_ttl: float = CLAIM_TTL) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        *,
+        claim_ttl: float = CLAIM_TTL,
+        announce: Announce | None = None,
+    ) -> None:
         self._pool = pool
+        self._announce = announce
         self.claim_ttl = claim_ttl
 
     async def enqueue(self, tx: Transaction, tasks: Sequence[NewTask]) -> list[UUID]:
-        """Add *tasks* when *tx* commits; a queued twin (same dedupe key) is answered instead."""
+        """Add *tasks* when *tx* commits; a queued twin (same dedupe key) is answered instead.
+
+        Raises:
+            Conflict: an id of *tasks* was enqueued before (``task-exists``).
+        """
         connection = connection_of(tx)
-        ids: list[UUID] = []
-        for task in tasks:
-            cursor = await connection.execute(
-                sql.ENQUEUE,
-                {
-                    "id": uuid4(),
-                    "kind": task.kind,
-                    "payload": Jsonb(task.payload),
-                    "priority": task.priority,
-                    "delay": task.delay,
-                    "tries_max": task.tries_max,
-                    "dedupe_key": task.dedupe_key,
-                    "concurrency_key": task.concurrency_key,
-                },
-            )
-            row = await cursor.fetchone()
-            assert row is not None
-            ids.append(row[0])
+        batch = _Batch.of(tasks)
+        try:
+            cursor = await connection.execute(batch.statement, self._values(batch))
+            ids = batch.ids(await cursor.fetchall())
+        except UniqueViolation:
+            raise _exists() from None
+        if self._announce is not None:
+            due, announce = batch.due(ids), self._announce
+            tx.after_commit(lambda: announce(due))
         return ids
 
-    async def claim(self, owner: UUID, limit: int, kinds: Collection[TaskKind]) -> list[Claim]:
-        """Claim due tasks of *kinds*, by priority, due time, id.
+    async def add(self, tasks: Sequence[NewTask]) -> list[UUID]:
+        """Add *tasks* in one statement of its own; as `enqueue` else."""
+        batch = _Batch.of(tasks)
+        try:
+            ids = batch.ids(await self._run(batch.statement, self._values(batch)))
+        except UniqueViolation:
+            raise _exists() from None
+        if self._announce is not None:
+            self._announce(batch.due(ids))
+        return ids
 
-        Two workers may race for one concurrency key; the loser of the unique index tries again.
-        """
+    async def register(self, owner: UUID, node_id: UUID) -> None:
+        """Let *owner*, a new id, live for the time to the first beat."""
+        await self._run(sql.REGISTER, {"owner": owner, "node_id": node_id, "ttl": self.claim_ttl})
+
+    async def beat(self, owner: UUID) -> set[tuple[UUID, int]] | None:
+        """Go on living; (task, attempt) of all claims of *owner*, None when it is dead."""
+        rows = await self._run(sql.BEAT, {"owner": owner, "ttl": self.claim_ttl})
+        return {(row[0], row[1]) for row in rows if row[0] is not None} if rows else None
+
+    async def leave(self, owner: UUID) -> None:
+        """Stop living at once."""
+        await self._run(sql.LEAVE, {"owner": owner})
+
+    async def claim(self, owner: UUID, limit: int, kinds: Collection[str]) -> list[Claim]:
+        """Claim due tasks of *kinds*, by priority, due time, id."""
+        return await self._claim(sql.CLAIM, owner, kinds, {"limit": limit})
+
+    async def claim_ids(
+        self, owner: UUID, task_ids: Sequence[UUID], kinds: Collection[str]
+    ) -> list[Claim]:
+        """Claim those of *task_ids* that may be claimed now."""
+        return await self._claim(sql.CLAIM_IDS, owner, kinds, {"ids": list(task_ids)})
+
+    async def _claim(
+        self, statement: LiteralString, owner: UUID, kinds: Collection[str], more: dict[str, Any]
+    ) -> list[Claim]:
+        """Two workers may race for one concurrency key; the loser of the unique index tries again."""
+        parameters = {"owner": owner, "kinds": list(kinds), **more}
         for race in range(CLAIM_RACES_MAX):
             try:
-                return await self._claim_once(owner, limit, kinds)
+                rows = await self._run(statement, parameters)
             except UniqueViolation:
                 await trio.sleep(0.005 * race)
+                continue
+            return [
+                Claim(
+                    task_id=row[0],
+                    attempt=row[1],
+                    owner=owner,
+                    kind=row[2],
+                    payload=row[3],
+                    tries=row[4],
+                    tries_max=row[5],
+                    is_keyed=row[6],
+                    time_limit=row[7],
+                )
+                for row in rows
+            ]
         raise Transient("tasks: lost the race for a concurrency key too often", code="claim-race")
 
-    async def _claim_once(
-        self, owner: UUID, limit: int, kinds: Collection[TaskKind]
-    ) -> list[Claim]:
-        parameters = {
-            "owner": owner,
-            "limit": limit,
-            "ttl": self.claim_ttl,
-            "kinds": [kind.value for kind in kinds],
-        }
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(sql.CLAIM, parameters)
-            rows = await cursor.fetchall()
-        return [
-            Claim(
-                task_id=row[0],
-                attempt=row[1],
-                owner=owner,
-                kind=TaskKind(row[2]),
-                payload=row[3],
-                tries=row[4],
-                tries_max=row[5],
-            )
-            for row in rows
-        ]
-
-    async def beat(self, owner: UUID, claims: Sequence[Claim]) -> set[tuple[UUID, int]]:
-        """Extend *claims* in one statement; (task, attempt) of those that are still ours."""
-        rows = await self._run(
-            sql.BEAT,
-            {
-                "owner": owner,
-                "ttl": self.claim_ttl,
-                "ids": [claim.task_id for claim in claims],
-                "attempts": [claim.attempt for claim in claims],
-            },
-        )
-        return {(row[0], row[1]) for row in rows}
+    async def due(self, limit: int, kinds: Collection[str]) -> list[UUID]:
+        """Return the first tasks that may be claimed now."""
+        rows = await self._run(sql.DUE, {"limit": limit, "kinds": list(kinds)})
+        return [row[0] for row in rows]
 
     async def settle(self, outcomes: Sequence[Outcome]) -> set[UUID]:
         """Record outcomes by (task, owner, attempt); the ids that were accepted."""
         accepted: set[UUID] = set()
         done = [outcome.claim for outcome in outcomes if outcome.error is None]
         if done:
-            rows = await self._run(sql.COMPLETE, _tokens(done))
+            wakes = self._announce is None and any(claim.is_keyed for claim in done)
+            rows = await self._run(sql.COMPLETE, {**_tokens(done), "notify": wakes})
             accepted |= {row[0] for row in rows}
-        for outcome in outcomes:
-            if outcome.error is None:
-                continue
-            rows = await self._run(
+        if failed := [outcome for outcome in outcomes if outcome.error is not None]:
+            accepted |= await self._back(
                 sql.REQUEUE,
                 {
-                    **_tokens([outcome.claim]),
-                    "error": outcome.error.replace("\0", " ")[:2_000],
-                    "delay": outcome.retry_delay,
+                    **_tokens([outcome.claim for outcome in failed]),
+                    "errors": [_storable(outcome.error) for outcome in failed],
+                    "delays": [float(outcome.retry_delay) for outcome in failed],
+                    "finals": [outcome.is_final for outcome in failed],
                     "refund": 0,
-                    "is_final": outcome.is_final,
                 },
             )
-            accepted |= {row[0] for row in rows}
         return accepted
 
     async def give_back(self, claims: Sequence[Claim]) -> set[UUID]:
         """Return interrupted attempts, uncharged; a queued twin swallows them."""
-        rows = await self._run(
-            sql.REQUEUE,
-            {**_tokens(claims), "error": None, "delay": 0.0, "refund": 1, "is_final": False},
-        )
+        return await self._back(sql.REQUEUE, {**_tokens(claims), **_uncharged(len(claims))})
+
+    async def disown(self, owner: UUID, attempts: Sequence[tuple[UUID, int]]) -> int:
+        """Give back claims of *owner* that it does not know of, uncharged."""
+        tokens = {
+            "ids": [task_id for task_id, _ in attempts],
+            "attempts": [attempt for _, attempt in attempts],
+            "owners": [owner] * len(attempts),
+        }
+        return len(await self._back(sql.REQUEUE, {**tokens, **_uncharged(len(attempts))}))
+
+    async def _back(self, statement: LiteralString, parameters: dict[str, Any]) -> set[UUID]:
+        """Run a statement that takes attempts back, and tell of the tasks that can be claimed therefore."""
+        try:
+            rows = await self._run(statement, {**parameters, "notify": self._announce is None})
+        except UniqueViolation:  # a twin was enqueued while ours went back to the queue
+            raise Transient("tasks: raced with a task of the same key", code="claim-race") from None
+        if self._announce is not None:
+            self._announce([heir for _, heir in rows if heir is not None])
         return {row[0] for row in rows}
 
     async def verify(self, tx: Transaction, claim: Claim, *, progressed: bool = False) -> None:
@@ -155,10 +201,16 @@ class PostgresTaskQueue:
             )
 
     async def reap(self) -> int:
-        """Give the tasks of dead workers back to the queue, charged; how many there were."""
-        error = "the worker of the attempt died or lost its claim"
-        parameters = {"error": error, "delay": 0.0, "refund": 0, "is_final": False}
-        return len(await self._run(sql.REAP, parameters))
+        """Give the tasks of dead owners back to the queue, charged; how many there were."""
+        await self._run(sql.MARK_DEAD, {})
+        parameters = {"error": ABANDONED, "refund": 0, "limit": REAP_MAX}
+        count = len(await self._back(sql.REAP, parameters))
+        await self._run(sql.FORGET_DEAD, {})
+        return count
+
+    async def wake(self) -> None:
+        """Wake all workers that listen."""
+        await self._run(sql.NOTIFY, {})
 
     async def release_all(self) -> int:
         """Expire every claim at once: for a starter that knows that no worker lives.
@@ -166,7 +218,10 @@ class PostgresTaskQueue:
         `sercha up` may say so of its own PostgreSQL, because it holds the data folder's lock.
         """
         await self._run(sql.EXPIRE_ALL, {})
-        return await self.reap()
+        total = 0
+        while count := await self.reap():
+            total += count
+        return total
 
     async def cancel(self, task_id: UUID) -> bool:
         """Cancel a queued or running task; its worker is told by its next beat."""
@@ -185,7 +240,7 @@ class PostgresTaskQueue:
         """Return the newest tasks, of one state or of all."""
         where = "" if state is None else " WHERE state = %(state)s"
         rows = await self._run(
-            sql.LIST + where + " ORDER BY created_at DESC, id LIMIT %(limit)s",
+            sql.LIST + where + " ORDER BY id DESC LIMIT %(limit)s",
             {"state": state, "limit": limit},
         )
         return [_task(row) for row in rows]
@@ -197,15 +252,85 @@ class PostgresTaskQueue:
             counts[TaskState(state)] = count
         return counts
 
+    def _values(self, batch: _Batch) -> dict[str, Any]:
+        return {**batch.columns, "notify": self._announce is None}
+
     async def _run(
         self, statement: LiteralString, parameters: dict[str, Any]
     ) -> list[tuple[Any, ...]]:
-        try:
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(statement, parameters)
-                return await cursor.fetchall() if cursor.description else []
-        except UniqueViolation:  # a twin was enqueued while ours went back to the queue
-            raise Transient("tasks: raced with a task of the same key", code="claim-race") from None
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+
+class _Batch:
+    """Tasks to be added by one statement: those with a dedupe key once, the first that has it."""
+
+    def __init__(self, tasks: Sequence[NewTask], given: list[UUID], distinct: list[int]) -> None:
+        self._tasks = tasks
+        self._given = given
+        """An id for each task."""
+        chosen = [(tasks[n], given[n]) for n in distinct]
+        self._is_keyed = any(task.dedupe_key is not None for task, _ in chosen)
+        self.statement: LiteralString = sql.ENQUEUE_KEYED if self._is_keyed else sql.ENQUEUE
+        self.columns: dict[str, Any] = {
+            "ids": [task_id for _, task_id in chosen],
+            "kinds": [str(task.kind) for task, _ in chosen],
+            "payloads": [Jsonb(task.payload) for task, _ in chosen],
+            "priorities": [task.priority for task, _ in chosen],
+            "delays": [float(task.delay) for task, _ in chosen],
+            "tries_max": [task.tries_max for task, _ in chosen],
+            "dedupe_keys": [task.dedupe_key for task, _ in chosen],
+            "concurrency_keys": [task.concurrency_key for task, _ in chosen],
+            "time_limits": [_float(task.time_limit) for task, _ in chosen],
+        }
+
+    @classmethod
+    def of(cls, tasks: Sequence[NewTask]) -> _Batch:
+        seen: set[str] = set()
+        distinct: list[int] = []
+        for n, task in enumerate(tasks):
+            assert PRIORITY_MIN <= task.priority <= PRIORITY_MAX, task
+            if task.dedupe_key is None or task.dedupe_key not in seen:
+                distinct.append(n)
+            if task.dedupe_key is not None:
+                seen.add(task.dedupe_key)
+        return cls(tasks, [task.id or new_id() for task in tasks], distinct)
+
+    def ids(self, rows: Sequence[tuple[Any, ...]]) -> list[UUID]:
+        """Return the id under which each task is queued, from what the statement has answered."""
+        if not self._is_keyed:
+            return self._given
+        by_key = {row[1]: row[0] for row in rows if row[1] is not None}
+        return [
+            given if task.dedupe_key is None else by_key[task.dedupe_key]
+            for task, given in zip(self._tasks, self._given, strict=True)
+        ]
+
+    def due(self, ids: Sequence[UUID]) -> list[UUID]:
+        """Return those of *ids* that may be claimed at once."""
+        return [task_id for task, task_id in zip(self._tasks, ids, strict=True) if task.delay <= 0]
+
+
+def _float(number: float | None) -> float | None:
+    return None if number is None else float(number)
+
+
+def _storable(error: str | None) -> str:
+    return (error or "").replace("\0", " ")[:ERROR_CHARS_MAX]
+
+
+def _uncharged(count: int) -> dict[str, Any]:
+    return {
+        "errors": [None] * count,
+        "delays": [0.0] * count,
+        "finals": [False] * count,
+        "refund": 1,
+    }
+
+
+def _exists() -> Conflict:
+    return Conflict("tasks: a task with this id was enqueued before", code="task-exists")
 
 
 def _tokens(claims: Sequence[Claim]) -> dict[str, Any]:

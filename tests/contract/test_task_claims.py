@@ -1,0 +1,190 @@
+"""Whose a claim is, and what ends it: owners that live by their beats, reapers, and stale attempts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+import trio
+
+from sercha.adapters.postgres import task_sql
+from sercha.domain.task import Claim, NewTask, Outcome, TaskKind, TaskState
+from sercha.errors import ClaimLost
+from tests.support.truth import Truth, open_truth
+
+KINDS = [TaskKind.SYNC_SOURCE]
+TASK = NewTask(TaskKind.SYNC_SOURCE, {"n": 1})
+ME, OTHER = uuid4(), uuid4()
+
+
+@pytest.fixture
+async def truth(postgres_url: str):
+    async with open_truth(postgres_url) as truth:
+        await truth.live(ME, OTHER)
+        yield truth
+
+
+async def enqueue(truth: Truth, *tasks: NewTask):
+    async with truth.pool.transaction() as tx:
+        return await truth.queue.enqueue(tx, tasks)
+
+
+async def lose_all(truth: Truth) -> int:
+    """Let the present owners die, be reaped, and others live under their names; how many tasks were lost."""
+    await truth.expire()
+    lost = await truth.queue.reap()
+    await truth.live(ME, OTHER)
+    return lost
+
+
+async def state_of(truth: Truth, claim: Claim) -> TaskState:
+    task = await truth.queue.get(claim.task_id)
+    assert task is not None
+    return task.state
+
+
+async def test_only_the_present_claim_settles(truth: Truth) -> None:
+    await enqueue(truth, TASK)
+    (old,) = await truth.queue.claim(ME, 1, KINDS)
+    assert await lose_all(truth) == 1
+    (new,) = await truth.queue.claim(OTHER, 1, KINDS)
+
+    assert await truth.queue.settle([Outcome(old)]) == set()
+    assert await truth.queue.give_back([old]) == set()
+    assert await state_of(truth, new) is TaskState.RUNNING
+    assert await truth.queue.settle([Outcome(new)]) == {new.task_id}
+    assert await truth.queue.settle([Outcome(new)]) == set()
+
+
+async def test_a_beat_keeps_what_is_ours_and_tells_what_is_not(truth: Truth) -> None:
+    await enqueue(truth, TASK, TASK)
+    kept, lost = await truth.queue.claim(ME, 2, KINDS)
+    await truth.queue.cancel(lost.task_id)
+
+    assert await truth.queue.beat(ME) == {(kept.task_id, kept.attempt)}
+    assert await truth.queue.beat(OTHER) == set()
+    assert await truth.queue.beat(uuid4()) is None
+    assert await truth.queue.reap() == 0
+
+
+async def test_whoever_is_dead_stays_dead_and_claims_nothing(truth: Truth) -> None:
+    await enqueue(truth, TASK, TASK)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
+    await truth.expire(ME)
+
+    assert await truth.queue.beat(ME) is None
+    assert await truth.queue.claim(ME, 1, KINDS) == []
+    assert await truth.queue.claim_ids(ME, [claim.task_id], KINDS) == []
+    assert await truth.queue.reap() == 1
+    assert await truth.queue.beat(ME) is None
+    assert await truth.value("SELECT count(*) FROM heartbeat WHERE owner = %s", ME) == 0
+
+
+async def test_a_beat_that_waits_for_a_reaper_does_not_revive_the_dead(truth: Truth) -> None:
+    await truth.expire(ME)
+    answers: list[object] = []
+
+    async def beat() -> None:
+        answers.append(await truth.queue.beat(ME))
+
+    async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
+        await tx.connection.execute(task_sql.EXPIRE_ALL)  # what a reaper does to some
+        nursery.start_soon(beat)
+        await truth.blocked(1)
+
+    assert answers == [None]
+
+
+async def test_a_claim_that_came_too_late_for_the_reaper_is_found_by_the_next(truth: Truth) -> None:
+    await enqueue(truth, TASK)
+    async with truth.pool.transaction() as tx:
+        values = {"owner": ME, "limit": 1, "kinds": KINDS}
+        await tx.connection.execute(task_sql.CLAIM, values)
+        await truth.expire(ME)
+        assert await truth.queue.reap() == 0  # our claim is not to be seen yet
+
+    assert await truth.queue.reap() == 1
+
+
+async def test_claims_whose_answer_was_lost_are_given_back_uncharged(truth: Truth) -> None:
+    await enqueue(truth, TASK, TASK)
+    known, unknown = await truth.queue.claim(ME, 2, KINDS)
+
+    assert await truth.queue.disown(ME, [(unknown.task_id, unknown.attempt)]) == 1
+    assert await truth.queue.disown(OTHER, [(known.task_id, known.attempt)]) == 0
+    (again,) = await truth.queue.claim(OTHER, 2, KINDS)
+    assert (again.task_id, again.attempt, again.tries) == (unknown.task_id, 2, 1)
+
+
+async def test_a_lost_claim_rolls_the_page_back(truth: Truth) -> None:
+    source = await truth.add_source()
+    await enqueue(truth, TASK)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
+    await lose_all(truth)
+
+    with pytest.raises(ClaimLost):
+        async with truth.pool.transaction() as tx:
+            await truth.documents.delete_all(tx, source.id)
+            await truth.queue.verify(tx, claim)
+
+
+async def test_only_the_present_claim_may_commit_a_page(truth: Truth) -> None:
+    """Taken over by another attempt of the same task: running again, but not ours."""
+    await enqueue(truth, TASK)
+    (old,) = await truth.queue.claim(ME, 1, KINDS)
+    await lose_all(truth)
+    (new,) = await truth.queue.claim(ME, 1, KINDS)
+
+    for stale in (old, replace(new, owner=OTHER)):
+        for progressed in (False, True):
+            with pytest.raises(ClaimLost):
+                async with truth.pool.transaction() as tx:
+                    await truth.queue.verify(tx, stale, progressed=progressed)
+        assert await truth.queue.settle([Outcome(stale)]) == set()
+    async with truth.pool.transaction() as tx:
+        await truth.queue.verify(tx, new)
+    assert await truth.queue.settle([Outcome(new)]) == {new.task_id}
+    assert await state_of(truth, new) is TaskState.COMPLETED
+
+
+async def test_the_reaper_waits_for_a_page_that_is_being_committed(truth: Truth) -> None:
+    await enqueue(truth, TASK)
+    (claim,) = await truth.queue.claim(ME, 1, KINDS)
+    await truth.expire()
+
+    async with truth.pool.transaction() as tx:
+        await truth.queue.verify(tx, claim)
+        assert await truth.queue.reap() == 0
+
+    assert await truth.queue.reap() == 1
+
+
+async def test_an_interrupted_attempt_is_not_charged(truth: Truth) -> None:
+    await enqueue(truth, TASK)
+    for attempt in range(1, 12):
+        (claim,) = await truth.queue.claim(ME, 1, KINDS)
+        assert (claim.attempt, claim.tries) == (attempt, 1)
+        await truth.queue.give_back([claim])
+
+
+async def test_a_task_that_kills_its_workers_is_buried_before_it_runs_again(truth: Truth) -> None:
+    (task_id,) = await enqueue(truth, replace(TASK, tries_max=3))
+    runs = 0
+    while claims := await truth.queue.claim(ME, 1, KINDS):
+        runs += len(claims)
+        await lose_all(truth)
+
+    task = await truth.queue.get(task_id)
+    assert task is not None
+    assert (runs, task.state) == (3, TaskState.DEAD)
+    assert "died" in (task.last_error or "")
+
+
+async def test_progress_forgives_the_tries_so_far(truth: Truth) -> None:
+    await enqueue(truth, replace(TASK, tries_max=2))
+    for _ in range(10):
+        (claim,) = await truth.queue.claim(ME, 1, KINDS)
+        async with truth.pool.transaction() as tx:
+            await truth.queue.verify(tx, claim, progressed=True)
+        await lose_all(truth)
