@@ -18,14 +18,33 @@ from typing import TYPE_CHECKING
 from sercha.version import __version__
 
 if TYPE_CHECKING:
-    from sercha.embed import run_api, run_worker
+    from sercha.domain.ids import new_id
+    from sercha.domain.task import NewTask
+    from sercha.embed import open_queue, run_api, run_worker
+    from sercha.services.attempt import Attempt, Interrupted
     from sercha.settings import Settings, load_settings
 
-__all__ = ["Settings", "__version__", "load_settings", "run_api", "run_worker"]
+__all__ = [
+    "Attempt",
+    "Interrupted",
+    "NewTask",
+    "Settings",
+    "__version__",
+    "load_settings",
+    "new_id",
+    "open_queue",
+    "run_api",
+    "run_worker",
+]
 
 _ROOMS = {
+    "Attempt": "sercha.services.attempt",
+    "Interrupted": "sercha.services.attempt",
+    "NewTask": "sercha.domain.task",
     "Settings": "sercha.settings",
     "load_settings": "sercha.settings",
+    "new_id": "sercha.domain.ids",
+    "open_queue": "sercha.embed",
     "run_api": "sercha.embed",
     "run_worker": "sercha.embed",
 }

@@ -14,7 +14,7 @@ fails takes the process down; what other servers do (PostgreSQL away) is not a f
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from sercha import wiring
 from sercha.errors import Transient
 from sercha.roles.api.context import ProbeServices
 from sercha.roles.api.serve import run_api
+from sercha.services.attempt import Handler
 from sercha.services.backoff import Backoff
 from sercha.services.follow import Follower
 from sercha.settings import Settings
@@ -49,12 +50,14 @@ async def run_roles(
     *,
     drain: trio.Event | None = None,
     remembered_roots: tuple[Path, ...] = (),
+    handlers: Mapping[str, Handler] | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the roles that ``settings.role`` names until *drain* is set, in anybody's nursery.
 
     ``started()`` when every role is usable: the API listens and its index has caught up, the worker claims.
-    Cancelled, running tasks are given back and connections closed within seconds.
+    Cancelled, running tasks are given back and connections closed within seconds. *handlers* work tasks of other
+    kinds than Sercha's own, or of these in another way.
 
     Raises:
         SettingsError: a setting is missing, the port is in use, or PostgreSQL refuses the log-in at the start.
@@ -71,17 +74,27 @@ async def run_roles(
                 index, follower = await stack.enter_async_context(wiring.open_search(process))
                 services = wiring.make_api_services(process, index, follower)
             async with _background() as background:
-                await _run(process, services, follower, background, drain, task_status)
+                parts = _Parts(process, services, follower, handlers or {})
+                await _run(parts, background, drain, task_status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the roles are made of."""
+
+    process: wiring.Process
+    services: ProbeServices
+    follower: Follower | None
+    handlers: Mapping[str, Handler]
 
 
 async def _run(
-    process: wiring.Process,
-    services: ProbeServices,
-    follower: Follower | None,
+    parts: _Parts,
     background: trio.Nursery,
     drain: trio.Event,
     task_status: trio.TaskStatus[Running],
 ) -> None:
+    process, follower = parts.process, parts.follower
     settings = process.settings
     urls: list[str] = []
     async with trio.open_nursery() as roles:
@@ -90,7 +103,7 @@ async def _run(
             urls = await roles.start(
                 partial(
                     run_api,
-                    services,
+                    parts.services,
                     host=settings.host,
                     port=settings.port,
                     drain=drain,
@@ -103,7 +116,7 @@ async def _run(
         if follower is not None:
             await _start_unless_drained(background, follower.run, drain)
         if settings.role.runs_worker and not drain.is_set():
-            worker = wiring.make_worker(process)
+            worker = wiring.make_worker(process, parts.handlers)
             await roles.start(partial(worker.run, drain=drain))
         if not drain.is_set():
             _log.info("process.ready", role=settings.role, urls=urls)

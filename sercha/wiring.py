@@ -32,6 +32,7 @@ from sercha.adapters.postgres.notices import PostgresNotices, open_notices
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
 from sercha.adapters.postgres.sources import PostgresSourceStore
 from sercha.adapters.postgres.tasks import PostgresTaskQueue
+from sercha.adapters.redis import RedisDispatch, open_redis_dispatch
 from sercha.adapters.security.passwords import Argon2Passwords
 from sercha.adapters.security.tokens import JwtTokens
 from sercha.domain.source import ProviderType
@@ -42,6 +43,9 @@ from sercha.roles.api.context import ApiOptions, ApiServices, ProbeServices
 from sercha.roles.node import NodeRegistrar
 from sercha.services import follow
 from sercha.services.accounts import Accounts
+from sercha.services.announcer import Announcer
+from sercha.services.attempt import Handler
+from sercha.services.background import running
 from sercha.services.documents import Documents
 from sercha.services.follow import Follower
 from sercha.services.index_care import IndexCare
@@ -75,9 +79,11 @@ class Process:
     nodes: PostgresNodeStore
     connectors: Mapping[ProviderType, Connector]
     health: Health
+    node_id: UUID
+    """Names this process in the registry of nodes, and in the dispatch."""
+    dispatch: RedisDispatch | None = None
+    """None without ``REDIS_URL``: then tasks are dispatched by PostgreSQL alone."""
     clock: SystemClock = field(default_factory=SystemClock)
-    node_id: UUID = field(default_factory=uuid4)
-    """Names this process in the registry of nodes and as the owner of its claims."""
 
     async def check_schema(self) -> None:
         """Make sure that the schema is the one of this version.
@@ -109,6 +115,7 @@ async def open_process(
             f"{CONNECTIONS_MIN} or more (one connection listens)"
         )
     roots = (*settings.localfs_allowed_roots, *remembered_roots)
+    node_id = uuid4()
     async with (
         open_pool(
             settings.database_url,
@@ -118,12 +125,15 @@ async def open_process(
             application_name=f"sercha {settings.role}",
         ) as pool,
         open_notices(pool, [worker.CHANNEL, follow.CHANNEL]) as notices,
+        _open_queue(settings, pool, node_id) as (queue, dispatch),
     ):
         process = Process(
             settings=settings,
             pool=pool,
             notices=notices,
-            queue=PostgresTaskQueue(pool, claim_ttl=settings.worker_claim_ttl),
+            queue=queue,
+            dispatch=dispatch,
+            node_id=node_id,
             feed=PostgresChangeFeed(pool),
             documents=PostgresDocumentStore(pool),
             sources=PostgresSourceStore(pool),
@@ -135,6 +145,22 @@ async def open_process(
         process.health.probes["postgres"] = lambda: _probe_postgres(pool)
         process.health.probes["notices"] = lambda: _probe_notices(notices)
         yield process
+
+
+@asynccontextmanager
+async def _open_queue(
+    settings: Settings, pool: ConnectionPool, node_id: UUID
+) -> AsyncGenerator[tuple[PostgresTaskQueue, RedisDispatch | None]]:
+    """Open the ledger, and with ``REDIS_URL`` the dispatch beside it, told of what is enqueued here."""
+    claim_ttl = settings.worker_claim_ttl
+    if settings.redis_url is None:
+        yield PostgresTaskQueue(pool, claim_ttl=claim_ttl), None
+        return
+    async with open_redis_dispatch(settings.redis_url, str(node_id)) as dispatch:
+        announcer = Announcer(dispatch)
+        queue = PostgresTaskQueue(pool, claim_ttl=claim_ttl, announce=announcer)
+        async with running(partial(announcer.run, queue)):
+            yield queue, dispatch
 
 
 async def warn_of_missing_roots(settings: Settings) -> None:
@@ -202,8 +228,8 @@ def make_registrar(process: Process) -> NodeRegistrar:
     )
 
 
-def make_worker(process: Process) -> worker.Worker:
-    """Put the worker with its handlers together."""
+def make_worker(process: Process, handlers: Mapping[str, Handler]) -> worker.Worker:
+    """Put the worker together, with *handlers* beside those of our own kinds or in their place."""
     settings = process.settings
     sync = SyncSource(
         process.pool,
@@ -218,15 +244,17 @@ def make_worker(process: Process) -> worker.Worker:
         process.node_id,
         process.queue,
         process.notices,
-        {TaskKind.SYNC_SOURCE: sync},
+        {TaskKind.SYNC_SOURCE: sync, **handlers},
         worker.WorkerSettings(
             slots=settings.worker_concurrency,
             poll_interval=settings.worker_dequeue_timeout,
             grace=settings.shutdown_grace,
-            claim_ttl=process.queue.claim_ttl,
         ),
+        dispatch=process.dispatch,
     )
     process.health.probes["worker"] = lambda: _probe_worker(made)
+    if process.dispatch is not None:
+        process.health.probes["dispatch"] = lambda: _probe_dispatch(made)
     return made
 
 
@@ -295,6 +323,12 @@ async def _probe_index(follower: Follower) -> ComponentHealth:
 
 async def _probe_worker(made: worker.Worker) -> ComponentHealth:
     statistics = made.statistics()
-    return ComponentHealth(
-        is_healthy=True, message=f"{len(statistics.running)} of {statistics.slots} slots busy"
-    )
+    message = f"{len(statistics.running)} of {statistics.slots} slots busy"
+    return ComponentHealth(is_healthy=statistics.owner is not None, message=message)
+
+
+async def _probe_dispatch(made: worker.Worker) -> ComponentHealth:
+    error = made.statistics().dispatch_error
+    if error is None:
+        return ComponentHealth(is_healthy=True)
+    return ComponentHealth(is_healthy=False, message=f"{error}; tasks come from PostgreSQL")

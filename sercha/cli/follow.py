@@ -20,6 +20,9 @@ INDEX_POLL_FIRST = 0.05
 INDEX_PATIENCE = 60.0
 """Seconds without any progress of the index after which nobody waits for it any more."""
 
+MERGED = "merged into task "
+"""How the ledger begins the reason of a task whose twin does its work."""
+
 _ENDED = frozenset({"completed", "dead", "failed", "cancelled"})
 
 
@@ -80,12 +83,23 @@ async def _follow(api: Api, followed: Followed, display: Display) -> SyncEnd:
             return SyncEnd(followed, False, "the source was removed meanwhile", {})
         else:
             away_since = None
+            if (heir := _heir(task)) is not None:
+                followed = replace(followed, task_id=heir)
+                continue
             if (end := _end(followed, task, state)) is not None:
                 return end
             if task["state"] == "running":
                 done, expected = state.get("items_done", 0), state.get("items_expected")
                 display.update(followed.task_id, followed.name, done, expected, "items")
         await trio.sleep(POLL_INTERVAL)
+
+
+def _heir(task: dict[str, Any]) -> str | None:
+    """Return the task that does the work of this one, if another does."""
+    reason = str(task.get("last_error") or "")
+    if task["state"] == "cancelled" and reason.startswith(MERGED):
+        return reason.removeprefix(MERGED)
+    return None
 
 
 def _end(followed: Followed, task: dict[str, Any], state: dict[str, Any]) -> SyncEnd | None:

@@ -83,13 +83,13 @@ def sync(name: Name, wait: Wait = False, as_json: Json = False) -> None:
 
 @app.command()
 def pause(name: Name) -> None:
-    """Stop syncing a source; its documents stay and are found."""
+    """Stop syncing a source, also in the middle of a sync; its documents stay and are found."""
     run_async(partial(_with_source, name, "/disable", "paused"))
 
 
 @app.command()
 def resume(name: Name) -> None:
-    """Let a paused source be synced again."""
+    """Let a paused source be synced again, and ask for a sync."""
     run_async(partial(_with_source, name, "/enable", "resumed"))
 
 

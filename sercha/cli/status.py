@@ -129,9 +129,22 @@ def _print(answer: dict[str, Any]) -> None:
         )
     nodes = cast("dict[str, list[dict[str, Any]]]", answer["nodes"] or {})
     for node in nodes.get("nodes", []):
-        print(
-            f"  {node['role']} on {safe(node['host'])}, pid {node['pid']}, "
-            f"version {safe(node['version'])}, seen {node['seen_at']}"
-        )
+        _print_node(node)
     if answer["stats"] is None and answer["sources"] is None:
         print("log in with `sercha login` to see more")
+
+
+def _print_node(node: dict[str, Any]) -> None:
+    print(
+        f"  {safe(node['role'])} on {safe(node['host'])}, pid {node['pid']}, version {safe(node['version'])}, "
+        + ("alive" if node["is_alive"] else "dead")
+        + f", seen {node['seen_at']}"
+    )
+    for task in cast("list[dict[str, Any]]", node["running"]):
+        about = f" of {safe(task['source_name'])}" if task.get("source_name") else ""
+        done, expected = task.get("items_done"), task.get("items_expected")
+        items = "" if done is None else f", {done}" + (f" of {expected}" if expected else "")
+        print(
+            f"    {safe(task['kind'])}{about}, since {task['claimed_at']}{items + ' items' if items else ''}"
+            f" (task {task['task_id']})"
+        )

@@ -25,6 +25,13 @@ class TaskKind(StrEnum):
     """What Sercha's own tasks do. Programs that embed the worker bring kinds of their own, as other strings."""
 
     SYNC_SOURCE = "sync_source"
+    """Makes the documents of one source equal to the source."""
+    SYNC_ALL = "sync_all"
+    """Asks for the sync of every source that is not paused."""
+    REINDEX = "reindex"
+    """Makes every copy of the index anew from the truth."""
+    PRUNE = "prune"
+    """Removes what nobody asks for any more."""
 
 
 PRIORITY_MIN, PRIORITY_MAX = -9, 9

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from sercha.domain.source import ItemIssue, ProviderType, Source, SyncState
-from sercha.domain.task import NewTask, TaskKind
 from sercha.errors import Conflict, NotFound, Rejected
 from sercha.services.ports import (
     Clock,
@@ -18,6 +17,7 @@ from sercha.services.ports import (
     TaskQueue,
     Transaction,
 )
+from sercha.services.task_kinds import sync_key, sync_task
 
 NAME_CHARS_MAX = 200
 
@@ -29,21 +29,6 @@ class SourceSummary:
     source: Source
     document_count: int
     state: SyncState
-
-
-def sync_key(source_id: UUID) -> str:
-    """Return the concurrency key of all work on one source: one sync at a time, across all workers."""
-    return f"source:{source_id}"
-
-
-def sync_task(source_id: UUID) -> NewTask:
-    """Return the task that syncs a source; a queued one absorbs further requests."""
-    return NewTask(
-        kind=TaskKind.SYNC_SOURCE,
-        payload={"source_id": str(source_id)},
-        dedupe_key=f"sync:{source_id}",
-        concurrency_key=sync_key(source_id),
-    )
 
 
 class Sources:
@@ -88,13 +73,14 @@ class Sources:
         )
         async with self._database.transaction() as tx:
             await self._store.add(tx, source)
+            # Whatever a new source comes with (a default schedule) is added here, by the same commit.
         return source
 
     async def get(self, source_id: UUID) -> Source:
         """Return a source; raise `NotFound`."""
         source = await self._store.get(source_id)
         if source is None:
-            raise NotFound(f"source {source_id}: there is none", code="source-not-found")
+            raise _gone(source_id)
         return source
 
     async def list(self) -> list[SourceSummary]:
@@ -116,25 +102,44 @@ class Sources:
         config: dict[str, object] | None = None,
         enabled: bool | None = None,
     ) -> Source:
-        """Change what is given, leave the rest."""
-        source = await self.get(source_id)
-        if name is not None:
-            source = replace(source, name=_name(name))
+        """Change what is given, leave the rest.
+
+        A source that is disabled is not synced any more: a sync of it that waits or runs is cancelled, and what
+        it has committed so far stays. One that is enabled again, or has another configuration, is synced anew.
+
+        Raises:
+            NotFound: there is no such source.
+            Rejected: a field is wrong; the message names it.
+            Conflict: the name is taken.
+        """
+        before = await self.get(source_id)
         if config is not None:
-            connector = self._connectors[source.provider_type]
-            source = replace(source, config=await connector.validate(config))
-        if enabled is not None:
-            source = replace(source, enabled=enabled)
+            config = await self._connectors[before.provider_type].validate(config)
+        is_resumed = bool(enabled) and not before.enabled
+        is_other = config is not None and config != before.config and before.enabled
+        # Tasks before the source, as a sync's commit locks them: nobody waits in a circle.
         async with self._database.transaction() as tx:
-            await self._store.update(tx, source)
-        return await self.get(source_id)
+            if enabled is False:
+                await self._queue.cancel_keyed(tx, sync_key(source_id))
+            elif is_resumed or is_other:
+                await self.enqueue_sync(tx, source_id)
+            updated = await self._store.update(
+                tx,
+                source_id,
+                name=None if name is None else _name(name),
+                config=config,
+                enabled=enabled,
+            )
+            if updated is None:
+                raise _gone(source_id)
+        return updated
 
     async def remove(self, source_id: UUID) -> None:
         """Remove a source with its documents; a running sync of it is cancelled and can write no more."""
         async with self._database.transaction() as tx:
             await self._queue.cancel_keyed(tx, sync_key(source_id))
             if not await self._store.remove(tx, source_id):
-                raise NotFound(f"source {source_id}: there is none", code="source-not-found")
+                raise _gone(source_id)
             await self._documents.delete_all(tx, source_id)
 
     async def request_sync(self, source_id: UUID) -> UUID:
@@ -144,13 +149,17 @@ class Sources:
         is answered with that one.
 
         Raises:
+            NotFound: there is no such source.
             Conflict: the source is disabled.
         """
-        source = await self.get(source_id)
-        if not source.enabled:
-            raise Conflict(f"source {source.name}: is disabled", code="source-disabled")
         async with self._database.transaction() as tx:
-            return await self.enqueue_sync(tx, source_id)
+            task_id = await self.enqueue_sync(tx, source_id)
+            is_enabled = await self._store.hold(tx, source_id)
+            if is_enabled is None:
+                raise _gone(source_id)
+            if not is_enabled:
+                raise Conflict(f"source {source_id}: is disabled", code="source-disabled")
+        return task_id
 
     async def enqueue_sync(self, tx: Transaction, source_id: UUID) -> UUID:
         """Enqueue a sync when *tx* commits."""
@@ -160,7 +169,7 @@ class Sources:
         """Return where the sync of a source stands."""
         state = await self._store.sync_state(source_id)
         if state is None:
-            raise NotFound(f"source {source_id}: there is none", code="source-not-found")
+            raise _gone(source_id)
         return state
 
     async def sync_states(self) -> list[SyncState]:
@@ -171,6 +180,10 @@ class Sources:
         """Return the items that are no documents, or not with all of their text, with reasons."""
         await self.get(source_id)
         return await self._store.issues(source_id, limit=limit, offset=offset)
+
+
+def _gone(source_id: UUID) -> NotFound:
+    return NotFound(f"source {source_id}: there is none", code="source-not-found")
 
 
 def _name(name: str) -> str:

@@ -4,6 +4,9 @@ The cursor, the counters and the documents of a page commit together, in a trans
 claim: a killed sync goes on after its last page, and a worker that lost its claim writes nothing. Deletions
 follow from the key range that a page covers (`ItemPage`), so no state is needed to notice them, and a partial
 listing deletes nothing it has not looked at.
+
+Only attempts of the same task go on from the cursor; another task begins anew, because whoever asked for it
+wants to see what has changed until then. That costs a listing: what is unchanged is not read again.
 """
 
 from __future__ import annotations
@@ -40,6 +43,10 @@ FLUSH_INTERVAL = 1.0
 _log = structlog.get_logger()
 
 
+class _Paused(Exception):
+    """The source was paused since the attempt began."""
+
+
 class SyncSource:
     """The handler of ``sync_source`` tasks."""
 
@@ -73,14 +80,17 @@ class SyncSource:
         if source is None:
             raise NotFound("the source was removed", code="source-not-found")
         if not source.enabled:
-            _log.info("sync.skipped", source=source.name, reason="disabled")
+            _log.info("sync.skipped", source=source.name, reason="paused")
             return
-        state = await self._begin(attempt, source)
-        _log.info("sync.started", source=source.name, resumed=state.cursor is not None)
         try:
+            state = await self._begin(attempt, source)
+            _log.info("sync.started", source=source.name, resumed=state.cursor is not None)
             state = await self._pages(attempt, source, state)
         except (ClaimLost, Interrupted):
             raise
+        except _Paused:
+            _log.info("sync.stopped", source=source.name, reason="paused")
+            return
         except Exception as error:
             await self._note_failure(attempt, source.id, str(error))
             raise
@@ -173,9 +183,13 @@ class SyncSource:
     async def _hold(
         self, tx: Transaction, attempt: Attempt, source_id: UUID, *, progressed: bool = False
     ) -> None:
+        """Make sure that what *tx* writes may be written: it is our turn, and the source is there and enabled."""
         await self._queue.verify(tx, attempt.claim, progressed=progressed)
-        if not await self._sources.hold(tx, source_id):
+        is_enabled = await self._sources.hold(tx, source_id)
+        if is_enabled is None:
             raise NotFound("the source was removed", code="source-not-found")
+        if not is_enabled:
+            raise _Paused
 
     async def _note_failure(self, attempt: Attempt, source_id: UUID, error: str) -> None:
         """Show the error beside the source; the cursor stays for the next attempt."""
@@ -187,6 +201,8 @@ class SyncSource:
             async with self._database.transaction() as tx:
                 await self._hold(tx, attempt, source_id)
                 await self._sources.save_sync_state(tx, state)
+        except _Paused:
+            pass
         except SerchaError as second:
             _log.warning("sync.note_failed", error=second.message)
 

@@ -59,6 +59,8 @@ class Settings:
     db_max_open_conns: int
     db_max_idle_conns: int
     db_conn_max_lifetime: float
+    redis_url: str | None = field(repr=False)
+    """None: tasks are taken from PostgreSQL only."""
     search_engine: str
     worker_concurrency: int
     worker_dequeue_timeout: float

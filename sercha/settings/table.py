@@ -21,6 +21,8 @@ from sercha.settings.parsing import (
     parse_key,
     parse_origins,
 )
+from sercha.settings.redis_url import FORM as REDIS_FORM
+from sercha.settings.redis_url import mask_redis_url, parse_redis_url
 
 Environ = Mapping[str, str]
 
@@ -175,6 +177,18 @@ SETTINGS: tuple[Setting, ...] = (
         field_name="db_conn_max_lifetime",
     ),
     Setting(
+        "REDIS_URL",
+        "Redis 7 or Valkey, from which workers take tasks sooner. What it holds may be lost at any time; while it is "
+        "away they take tasks from PostgreSQL. Options for TLS: `ssl_ca_certs`, `ssl_certfile`, "
+        "`ssl_keyfile`, `ssl_check_hostname`, `ssl_cert_reqs`. Under `sercha up`, when neither this nor "
+        "`DATABASE_URL` is set, a private server is started in the data folder.",
+        REDIS_FORM,
+        parse_redis_url,
+        is_made_by_up=True,
+        is_secret=True,
+        mask=mask_redis_url,
+    ),
+    Setting(
         "SEARCH_ENGINE",
         "Which index answers searches.",
         "`embedded`",
@@ -314,7 +328,6 @@ EMPTY_TUPLES = frozenset({"CORS_ALLOWED_ORIGINS", "LOCALFS_ALLOWED_ROOTS"})
 UNSUPPORTED: tuple[str, ...] = (
     "BASE_URL",
     "TRUSTED_PROXIES",
-    "REDIS_URL",
     "VESPA_CONFIG_URL",
     "VESPA_CONTAINER_URL",
     "SCHEDULER_ENABLED",

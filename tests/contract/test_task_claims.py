@@ -82,7 +82,6 @@ async def test_whoever_is_dead_stays_dead_and_claims_nothing(truth: Truth) -> No
 
 
 async def test_a_beat_that_waits_for_a_reaper_does_not_revive_the_dead(truth: Truth) -> None:
-    await truth.expire(ME)
     answers: list[object] = []
 
     async def beat() -> None:

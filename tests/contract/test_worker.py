@@ -38,7 +38,7 @@ async def working(
         truth.queue,
         truth.notices,
         {TaskKind.SYNC_SOURCE: handler},
-        WorkerSettings(slots=slots, poll_interval=0.5, grace=grace, claim_ttl=CLAIM_TTL),
+        WorkerSettings(slots=slots, poll_interval=0.5, grace=grace),
     )
     drain = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -83,7 +83,7 @@ async def test_a_notice_wakes_an_idle_worker(truth: Truth) -> None:
         done.set()
 
     async with working(truth, handler) as (worker, _):
-        worker._settings = WorkerSettings(2, 3600, 5, CLAIM_TTL)
+        worker._intake.poll_interval = 3600
         await trio.sleep(0.7)  # past the last poll by the clock: from now on only notices wake
         await enqueue(truth)
         with trio.fail_after(5):
@@ -200,13 +200,14 @@ async def test_errors_become_outcomes(truth: Truth, error: Exception, state: Tas
 
 async def test_a_dead_workers_task_is_taken_over(truth: Truth) -> None:
     await enqueue(truth)
-    (claim,) = await truth.queue.claim(uuid4(), 1, KINDS)
+    await truth.live(dead := uuid4())
+    (claim,) = await truth.queue.claim(dead, 1, KINDS)
     done: list[int] = []
 
     async def handler(attempt: Attempt) -> None:
         done.append(attempt.claim.attempt)
 
-    await truth.value("UPDATE task_heartbeat SET expires_at = '-infinity'")
+    await truth.expire(dead)
     async with working(truth, handler):
         await until(truth, TaskState.COMPLETED, 1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -13,7 +12,6 @@ from uuid import uuid4
 import pytest
 import trio
 
-from sercha.adapters.postgres import task_sql
 from sercha.domain.task import NewTask, Outcome, TaskKind, TaskState
 from sercha.errors import Transient
 from sercha.roles.worker import Worker, WorkerSettings
@@ -30,6 +28,7 @@ CLAIM_TTL = 1.5
 @pytest.fixture
 async def truth(postgres_url: str):
     async with open_truth(postgres_url, claim_ttl=CLAIM_TTL) as truth:
+        await truth.live(ME)
         yield truth
 
 
@@ -39,7 +38,7 @@ def worker_on(truth: Truth, handler: Handler, *, grace: float = 5.0) -> Worker:
         truth.queue,
         truth.notices,
         {TaskKind.SYNC_SOURCE: handler},
-        WorkerSettings(slots=2, poll_interval=0.2, grace=grace, claim_ttl=CLAIM_TTL),
+        WorkerSettings(slots=2, poll_interval=0.2, grace=grace),
     )
 
 
@@ -49,8 +48,9 @@ async def enqueue(truth: Truth, task: NewTask = TASK):
 
 
 async def lose_all(truth: Truth) -> None:
-    await truth.value("UPDATE task_heartbeat SET expires_at = '-infinity'")
+    await truth.expire()
     await truth.queue.reap()
+    await truth.live(ME)
 
 
 async def test_a_worker_may_claim_anew_what_it_lost_while_the_old_attempt_still_ends(
@@ -163,7 +163,7 @@ async def test_a_worker_frozen_within_a_page_does_not_keep_its_task_for_ever(tru
     with pytest.raises(Transient):
         async with truth.pool.transaction() as tx:
             await truth.queue.verify(tx, claim)
-            await truth.value("UPDATE task_heartbeat SET expires_at = '-infinity'")
+            await truth.expire(ME)
             with trio.fail_after(15):
                 while not await truth.queue.reap():
                     await trio.sleep(0.1)
@@ -183,17 +183,6 @@ async def test_a_task_does_not_merge_into_a_twin_that_is_being_cancelled(truth: 
         await trio.sleep(0.3)  # it waits for us, or has decided already
 
     assert (await truth.queue.counts())[TaskState.QUEUED] == 1
-
-
-async def test_a_cancel_that_meets_a_claim_leaves_no_heartbeat(truth: Truth) -> None:
-    task_id = await enqueue(truth, replace(TASK, concurrency_key=None))
-    async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
-        owner = {"owner": ME, "limit": 1, "ttl": 30.0, "kinds": ["sync_source"]}
-        await tx.connection.execute(task_sql.CLAIM, owner)
-        nursery.start_soon(truth.queue.cancel, task_id)
-        await trio.sleep(0.3)  # it waits for our row
-
-    assert await truth.value("SELECT count(*) FROM task_heartbeat") == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")

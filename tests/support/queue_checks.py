@@ -22,7 +22,7 @@ from tests.support.queue_history import Absence, Enqueue, History, Move, Run, re
 GRACE = 1.0
 """Seconds after an absence in which a worker may not have noticed yet what it has lost."""
 CLOCKS = 0.05
-"""Seconds by which the database's clock and ours may disagree about a delay."""
+"""Seconds by which the database's clock and ours may disagree."""
 LINES_MAX = 12
 ENDED = frozenset({"completed", "dead", "cancelled"})
 
@@ -172,7 +172,10 @@ def _ended_once(indexed: _Indexed) -> Found:
                 )
         for move in completions:
             returned = any(
-                run.attempt == move.attempt and run.owner == move.owner and run.how == "returned"
+                run.attempt == move.attempt
+                and run.owner == move.owner
+                and run.how == "returned"
+                and run.ended_at <= move.moved_at + CLOCKS
                 for run in indexed.runs.get(task, [])
             )
             if not returned:

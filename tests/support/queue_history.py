@@ -108,6 +108,8 @@ class Move:
     owner: str | None = None
     tries_before: int = 0
     tries_after: int = 0
+    moved_at: float = math.inf
+    """By the database's clock, turned into ours."""
 
 
 @dataclass(frozen=True, slots=True)

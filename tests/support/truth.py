@@ -52,9 +52,11 @@ class Truth:
             return await self.documents.delete(tx, source_id, external_ids)
 
     async def live(self, *owners: UUID) -> None:
-        """Let *owners* claim: each is registered, as on a node of its own."""
+        """Let *owners* claim, each on a node of its own, until they are expired."""
         for owner in owners:
             await self.queue.register(owner, owner)
+        forever = "UPDATE heartbeat SET expires_at = 'infinity' WHERE owner = ANY (%s)"
+        await self.value(forever, list(owners))
 
     async def expire(self, *owners: UUID) -> None:
         """Let the time of *owners* be over, of all of them without any."""

@@ -103,7 +103,7 @@ def test_missing_command_is_status_2_with_the_help(cli: Cli, arguments: list[str
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("PORT", "eighty"), ("REDIS_URL", "redis://cache"), ("SHUTDOWN_GRACE", "soon")],
+    [("PORT", "eighty"), ("REDIS_URL", "http://cache"), ("SHUTDOWN_GRACE", "soon")],
 )
 def test_wrong_setting_is_status_2_naming_the_variable(cli: Cli, name: str, text: str):
     assert_refused(cli("up", **{name: text}), 2, f"{name}: ")

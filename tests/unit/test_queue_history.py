@@ -165,6 +165,11 @@ def _completed_although_it_failed(history: History) -> History:
     return replace(history, runs=tuple(runs))
 
 
+def _completed_before_its_run_returned(history: History) -> History:
+    moves = [replace(each, moved_at=0.8) if each.seq == 4 else each for each in history.moves]
+    return replace(history, moves=tuple(moves))
+
+
 def _tried_once_too_often(history: History) -> History:
     return replace(
         history,
@@ -262,6 +267,7 @@ def _one_task_for_two_slots(history: History) -> History:
         (_completed_and_dead, Rule.MOVED_AFTER_ITS_END),
         (_completed_by_nobody, Rule.COMPLETED_WITHOUT_A_RUN),
         (_completed_although_it_failed, Rule.COMPLETED_WITHOUT_A_RUN),
+        (_completed_before_its_run_returned, Rule.COMPLETED_WITHOUT_A_RUN),
         (_tried_once_too_often, Rule.TRIED_TOO_OFTEN),
         (_buried_alive, Rule.DEAD_WITHOUT_CAUSE),
         (_ran_unclaimed, Rule.RAN_WITHOUT_A_CLAIM),

@@ -158,10 +158,10 @@ def test_each_role_names_all_that_it_lacks(role: Role, missing: set[str]):
 
 
 def test_several_mistakes_are_reported_together():
-    message = refusal(PORT="x", LOG_LEVEL="y", REDIS_URL="redis://z", JWT_SECRET="secret")
+    message = refusal(PORT="x", LOG_LEVEL="y", VESPA_CONFIG_URL="http://z", JWT_SECRET="secret")
 
     names = [line.split(":")[0] for line in message.splitlines()]
-    assert names == ["REDIS_URL", "PORT", "JWT_SECRET", "LOG_LEVEL"]
+    assert names == ["VESPA_CONFIG_URL", "PORT", "JWT_SECRET", "LOG_LEVEL"]
 
 
 def test_flag_wins_over_variable_and_its_error_names_the_flag():

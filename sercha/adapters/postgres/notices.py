@@ -20,6 +20,7 @@ from psycopg import sql
 
 from sercha.adapters.postgres.pool import Connection, ConnectionPool
 from sercha.errors import SerchaError
+from sercha.services.background import running
 from sercha.services.backoff import Backoff
 
 RETRY_BASE, RETRY_CAP = 0.1, 15.0
@@ -152,16 +153,8 @@ async def open_notices(
     Usable at once, also while PostgreSQL is away. The block's own errors leave as they are, in no group.
     """
     notices = PostgresNotices(pool, channels, random=random)
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(notices.run)
-        try:
-            yield notices
-        except Exception as error:  # noqa: BLE001  raised again below, outside of the nursery
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with running(notices.run):
+        yield notices
 
 
 def _wake(members: set[PostgresSubscription] | tuple[()]) -> None:

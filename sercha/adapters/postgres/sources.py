@@ -29,8 +29,17 @@ RETRY_CAP = 24 * 3600.0
 """A failed item is looked at again after 60 s, doubled by each failure, a day at most."""
 
 _SOURCE = "id, name, provider_type, config, enabled, created_by, created_at, updated_at"
-_STATE = """source_id, status, task_id, cursor, started_at, completed_at, last_sync_at, error, items_expected,
-items_done, stats"""
+
+# Who ends a sync in the middle (a worker that dies, a limit of time, a cancellation) cannot write its state: the
+# task's state says it.
+_STATE = """
+SELECT s.source_id,
+       CASE WHEN s.status <> 'running' OR t.state IN ('queued', 'running') THEN s.status
+            WHEN t.state = 'dead' THEN 'failed' ELSE 'idle' END,
+       s.task_id, s.cursor, s.started_at, s.completed_at, s.last_sync_at,
+       CASE WHEN s.status = 'running' AND t.state = 'dead' THEN t.last_error ELSE s.error END,
+       s.items_expected, s.items_done, s.stats
+FROM sync_state s LEFT JOIN task t ON t.id = s.task_id"""
 
 _SAVE_STATE = """
 INSERT INTO sync_state (source_id, status, task_id, cursor, started_at, completed_at, last_sync_at, error,
@@ -86,7 +95,7 @@ class PostgresSourceStore:
                 ],
             )
         except UniqueViolation:
-            raise _name_taken(source) from None
+            raise _name_taken(source.name) from None
         await connection.execute("INSERT INTO sync_state (source_id) VALUES (%s)", [source.id])
 
     async def get(self, source_id: UUID) -> Source | None:
@@ -101,37 +110,53 @@ class PostgresSourceStore:
             for row in await self._run(f"SELECT {_SOURCE} FROM source ORDER BY name, id")
         ]
 
-    async def update(self, tx: Transaction, source: Source) -> None:
-        """Write name, configuration and ``enabled``."""
+    async def update(
+        self,
+        tx: Transaction,
+        source_id: UUID,
+        *,
+        name: str | None = None,
+        config: dict[str, object] | None = None,
+        enabled: bool | None = None,
+    ) -> Source | None:
+        """Change what is given and nothing else; the source as it is then, None when there is none.
+
+        Raises:
+            Conflict: the name is taken (``source-exists``).
+        """
         try:
-            await connection_of(tx).execute(
-                """UPDATE source SET name = %s, config = %s, enabled = %s,
-                   updated_at = clock_timestamp() WHERE id = %s""",
-                [source.name, Jsonb(source.config), source.enabled, source.id],
+            cursor = await connection_of(tx).execute(
+                f"""UPDATE source SET name = coalesce(%s, name), config = coalesce(%s, config),
+                    enabled = coalesce(%s, enabled), updated_at = clock_timestamp()
+                    WHERE id = %s RETURNING {_SOURCE}""",
+                [name, None if config is None else Jsonb(config), enabled, source_id],
             )
         except UniqueViolation:
-            raise _name_taken(source) from None
+            raise _name_taken(name) from None
+        row = await cursor.fetchone()
+        return _source(row) if row else None
 
     async def remove(self, tx: Transaction, source_id: UUID) -> bool:
         """Remove the source, its sync state and issues; False when there is none."""
         cursor = await connection_of(tx).execute("DELETE FROM source WHERE id = %s", [source_id])
         return cursor.rowcount == 1
 
-    async def hold(self, tx: Transaction, source_id: UUID) -> bool:
-        """Keep the source from being removed until *tx* ends; False when it is gone."""
+    async def hold(self, tx: Transaction, source_id: UUID) -> bool | None:
+        """Keep the source from being removed until *tx* ends; whether it is enabled, None when it is gone."""
         cursor = await connection_of(tx).execute(
-            "SELECT 1 FROM source WHERE id = %s FOR KEY SHARE", [source_id]
+            "SELECT enabled FROM source WHERE id = %s FOR KEY SHARE", [source_id]
         )
-        return await cursor.fetchone() is not None
+        row = await cursor.fetchone()
+        return row[0] if row else None
 
     async def sync_state(self, source_id: UUID) -> SyncState | None:
         """Return the state of a source's sync, or None without such a source."""
-        rows = await self._run(f"SELECT {_STATE} FROM sync_state WHERE source_id = %s", [source_id])
+        rows = await self._run(_STATE + " WHERE s.source_id = %s", [source_id])
         return _state(rows[0]) if rows else None
 
     async def sync_states(self) -> list[SyncState]:
         """Return the states of all sources' syncs."""
-        rows = await self._run(f"SELECT {_STATE} FROM sync_state ORDER BY source_id")
+        rows = await self._run(_STATE + " ORDER BY s.source_id")
         return [_state(row) for row in rows]
 
     async def save_sync_state(self, tx: Transaction, state: SyncState) -> None:
@@ -191,8 +216,8 @@ class PostgresSourceStore:
             return await cursor.fetchall()
 
 
-def _name_taken(source: Source) -> Conflict:
-    return Conflict(f"name: a source called {source.name!r} exists already", code="source-exists")
+def _name_taken(name: str | None) -> Conflict:
+    return Conflict(f"name: a source called {name!r} exists already", code="source-exists")
 
 
 def _issue_parameters(source_id: UUID, issue: ItemIssue) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sercha.domain.account import Role
 from sercha.roles.api import shapes
 from sercha.roles.api.operations import Call, operation
 from sercha.roles.api.parsing import Nothing
+from sercha.roles.api.serialising import node
 
 INDEX_CARE_TIME = 600.0
 """Seconds for what reads the whole truth."""
@@ -64,9 +65,8 @@ async def rebuild_index(call: Call[Nothing, Nothing]) -> shapes.Status:
 @blueprint.get("/nodes")
 @operation("List processes", shapes.NodesResponse, role=Role.ADMIN)
 async def list_nodes(call: Call[Nothing, Nothing]) -> shapes.NodesResponse:
-    """Return the processes that live, or did lately; the newest first."""
-    nodes = await call.services.nodes.list()
-    return shapes.NodesResponse(nodes=[shapes.Node(**asdict(node)) for node in nodes])
+    """Return the processes that live, or did lately, with what each is doing; the newest first."""
+    return shapes.NodesResponse(nodes=[node(each) for each in await call.services.nodes.list()])
 
 
 @blueprint.get("/installations")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from sercha.domain import account, document, source, task
 from sercha.domain.query import SearchMode
 from sercha.roles.api import shapes
+from sercha.services.ports.accounts import NodeState
 from sercha.services.search import SearchPage
 from sercha.services.sources import SourceSummary
 
@@ -136,3 +137,12 @@ def full_task(given: task.Task) -> shapes.Task:
     fields = asdict(given)
     del fields["metadata"]
     return shapes.Task(**fields)
+
+
+def node(given: NodeState) -> shapes.Node:
+    """Return a process with what it is doing."""
+    return shapes.Node(
+        **asdict(given.node),
+        is_alive=given.is_alive,
+        running=[shapes.RunningTask(**asdict(each)) for each in given.running],
+    )

@@ -298,8 +298,15 @@ class Task(Shape):
     owner: UUID | None = None
 
 
+class TaskAcceptedResponse(Shape):
+    """Ours: a task that waits now."""
+
+    status: str = "accepted"
+    task_id: UUID
+
+
 class TasksResponse(Shape):
-    """Ours: the latest tasks, and how many there are in each state."""
+    """Ours: one page of tasks, the newest first, and how many there are in each state."""
 
     tasks: list[Task]
     counts: dict[TaskState, int]
@@ -328,6 +335,19 @@ class IndexState(Shape):
     error: str | None
 
 
+class RunningTask(Shape):
+    """Ours: what a process is doing."""
+
+    task_id: UUID
+    kind: str
+    attempt: int
+    claimed_at: Instant
+    source_id: UUID | None
+    source_name: str | None
+    items_done: int | None
+    items_expected: int | None
+
+
 class Node(Shape):
     """Ours: a process."""
 
@@ -338,6 +358,8 @@ class Node(Shape):
     version: str
     started_at: Instant
     seen_at: Instant
+    is_alive: bool
+    running: list[RunningTask]
 
 
 class NodesResponse(Shape):

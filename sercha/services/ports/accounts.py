@@ -102,11 +102,38 @@ class Node:
     seen_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """What a node is doing."""
+
+    task_id: UUID
+    kind: str
+    attempt: int
+    claimed_at: datetime
+    source_id: UUID | None = None
+    """The source that the task is about, if it is about one that is still there."""
+    source_name: str | None = None
+    items_done: int | None = None
+    """How far a sync is; of how many is not always known."""
+    items_expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """A node, whether it is alive, and what it is doing."""
+
+    node: Node
+    is_alive: bool
+    running: tuple[RunningTask, ...] = ()
+
+
 class NodeStore(Protocol):
-    """Who lives."""
+    """Who lives, and what each does."""
 
     async def beat(self, node: Node) -> None: ...
 
     async def leave(self, node_id: UUID) -> None: ...
 
-    async def list(self) -> list[Node]: ...
+    async def list(self) -> list[NodeState]:
+        """All nodes, the newest first."""
+        ...

@@ -28,22 +28,44 @@ class SourceStore(Protocol):
 
     async def list(self) -> list[Source]: ...
 
-    async def update(self, tx: Transaction, source: Source) -> None: ...
+    async def update(
+        self,
+        tx: Transaction,
+        source_id: UUID,
+        *,
+        name: str | None = None,
+        config: dict[str, object] | None = None,
+        enabled: bool | None = None,
+    ) -> Source | None:
+        """Change what is given and nothing else; the source as it is then, None when there is none.
+
+        Raises:
+            Conflict: the name is taken (``source-exists``).
+        """
+        ...
 
     async def remove(self, tx: Transaction, source_id: UUID) -> bool:
         """Remove the source, its sync state and issues; False when there is none."""
         ...
 
-    async def sync_state(self, source_id: UUID) -> SyncState | None: ...
+    async def sync_state(self, source_id: UUID) -> SyncState | None:
+        """Where the sync of a source stands; None without such a source.
 
-    async def sync_states(self) -> list[SyncState]: ...
+        A sync whose task has ended without saying so itself is not running: failed where the task is dead,
+        else idle.
+        """
+        ...
+
+    async def sync_states(self) -> list[SyncState]:
+        """The same of all sources."""
+        ...
 
     async def save_sync_state(self, tx: Transaction, state: SyncState) -> None: ...
 
     async def document_counts(self) -> dict[UUID, int]: ...
 
-    async def hold(self, tx: Transaction, source_id: UUID) -> bool:
-        """Keep the source from being removed until *tx* ends; False when it is gone."""
+    async def hold(self, tx: Transaction, source_id: UUID) -> bool | None:
+        """Keep the source from being removed until *tx* ends; whether it is enabled, None when it is gone."""
         ...
 
     async def record_issues(

@@ -1,0 +1,63 @@
+"""Removing what nobody asks for any more, in batches."""
+
+from __future__ import annotations
+
+from typing import Any, LiteralString
+
+from sercha.adapters.postgres.pool import ConnectionPool
+
+# The oldest first. One that is being retried at this moment is locked, and skipped.
+_TASKS: LiteralString = """
+DELETE FROM task WHERE id IN (
+    SELECT id FROM task
+    WHERE state IN ('completed', 'dead', 'cancelled')
+      AND finished_at < now() - make_interval(secs => least(%(completed)s, %(others)s)::float8)
+      AND finished_at < now() - make_interval(
+          secs => CASE WHEN state = 'completed' THEN %(completed)s ELSE %(others)s END::float8)
+    ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+_SLOTS: LiteralString = """
+DELETE FROM schedule_slot WHERE ctid = ANY (array(
+    SELECT ctid FROM schedule_slot WHERE slot < now() - make_interval(secs => %(age)s)
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+"""
+
+_SESSIONS: LiteralString = """
+DELETE FROM session WHERE id IN (
+    SELECT id FROM session WHERE expires_at < now() ORDER BY expires_at
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+_NODES: LiteralString = """
+DELETE FROM node WHERE id IN (
+    SELECT id FROM node WHERE seen_at < now() - make_interval(secs => %(silence)s)
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+
+class PostgresRetentionStore:
+    """`sercha.services.ports.retention.RetentionStore` on one pool."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    async def remove_tasks(self, *, completed: float, others: float, limit: int) -> int:
+        """Remove tasks that ended more than so many seconds ago: *completed* ones, *others*."""
+        return await self._run(_TASKS, completed=completed, others=others, limit=limit)
+
+    async def remove_slots(self, *, age: float, limit: int) -> int:
+        """Remove recorded slots of schedules that are more than *age* seconds old."""
+        return await self._run(_SLOTS, age=age, limit=limit)
+
+    async def remove_sessions(self, *, limit: int) -> int:
+        """Remove sessions that have expired."""
+        return await self._run(_SESSIONS, limit=limit)
+
+    async def remove_nodes(self, *, silence: float, limit: int) -> int:
+        """Remove processes that were not heard of for *silence* seconds."""
+        return await self._run(_NODES, silence=silence, limit=limit)
+
+    async def _run(self, statement: LiteralString, **parameters: Any) -> int:
+        async with self._pool.connection() as connection:
+            return (await connection.execute(statement, parameters)).rowcount

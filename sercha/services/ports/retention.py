@@ -1,0 +1,25 @@
+"""Removing what nobody asks for any more."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class RetentionStore(Protocol):
+    """What has an end. Each call removes up to *limit* rows in one statement and says how many."""
+
+    async def remove_tasks(self, *, completed: float, others: float, limit: int) -> int:
+        """Tasks that ended more than so many seconds ago: *completed* ones, *others* (dead, cancelled)."""
+        ...
+
+    async def remove_slots(self, *, age: float, limit: int) -> int:
+        """Recorded slots of schedules that are more than *age* seconds old."""
+        ...
+
+    async def remove_sessions(self, *, limit: int) -> int:
+        """Sessions that have expired."""
+        ...
+
+    async def remove_nodes(self, *, silence: float, limit: int) -> int:
+        """Processes that were not heard of for *silence* seconds."""
+        ...
