@@ -1,4 +1,4 @@
-"""Everything that `sercha up` adds: a private PostgreSQL, secrets, a first administrator, first sources.
+"""Everything that `sercha up` adds: a private PostgreSQL and Redis, secrets, a first administrator, first sources.
 
 What it makes it keeps in the data folder, so that the next start finds everything again.
 """
@@ -19,6 +19,7 @@ import trio
 from sercha.adapters.connectors.localfs import Localfs
 from sercha.adapters.embedded_postgres import DataFolder, data_folder, embedded_postgres
 from sercha.adapters.embedded_postgres.folder import write_private
+from sercha.adapters.embedded_redis import embedded_redis
 from sercha.adapters.postgres.errors import first_contact
 from sercha.adapters.postgres.migrate import migrate
 from sercha.domain.source import ProviderType
@@ -43,7 +44,7 @@ class Embedded:
 
     folder: DataFolder
     settings: Settings
-    """With every secret and the address of PostgreSQL in place."""
+    """With every secret and the address of PostgreSQL in place; of Redis, too, if there is one."""
     owns_postgres: bool
     roots: tuple[Path, ...]
     """Folders given with ``--index`` now or earlier."""
@@ -76,11 +77,22 @@ async def open_embedded(
         settings = replace(settings, data_dir=folder.path, **_kept_secrets(folder, settings))
         roots = _remember_roots(folder, paths)
         if settings.database_url is not None:
+            # Others may use that PostgreSQL, too: a Redis of our own would be one that they do not know.
             yield Embedded(folder, settings, owns_postgres=False, roots=roots)
             return
-        async with embedded_postgres(folder) as server:
-            settings = replace(settings, database_url=server.conninfo)
+        async with embedded_postgres(folder) as server, _redis_url(folder, settings) as redis_url:
+            settings = replace(settings, database_url=server.conninfo, redis_url=redis_url)
             yield Embedded(folder, settings, owns_postgres=True, roots=roots)
+
+
+@asynccontextmanager
+async def _redis_url(folder: DataFolder, settings: Settings) -> AsyncGenerator[str | None]:
+    """Give the address of Redis: the one that is set, else of a private one, else None."""
+    if settings.redis_url is not None:
+        yield settings.redis_url
+        return
+    async with embedded_redis(folder) as server:
+        yield server.url if server is not None else None
 
 
 async def prepare(embedded: Embedded, process: Process) -> None:

@@ -15,9 +15,10 @@ CONNECTIONS_MAX = 10
 
 
 async def run(desk: Desk) -> None:
-    app = App(
-        PsycopgConnector(conninfo=desk.postgres_url, min_size=1, max_size=CONNECTIONS_MAX)
+    connector = PsycopgConnector(
+        conninfo=desk.postgres_url, min_size=1, max_size=CONNECTIONS_MAX
     )
+    app = App(connector=connector)
 
     @app.task(name="noop")
     async def noop(sent: float) -> None:

@@ -30,6 +30,7 @@ class Contender:
     """It has a call that enqueues many at once."""
     callers: bool = True
     measures: Sequence[str] = ALL
+    redis_database: int = 0
 
     @property
     def is_ours(self) -> bool:

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from benchmarks.queue_rig.servers import ROOT, Lab
 
 START_SECONDS = 60
 END_SECONDS = 20
+
+
+_numbers = count(1)
 
 
 class ProgramFailed(Exception):
@@ -59,7 +63,9 @@ class Program:
             if self.process.returncode is None:
                 self.process.kill()
             await self.process.wait()
-            await self.process.aclose()
+            for stream in (self.process.stdin, self.process.stdout):
+                if stream is not None:
+                    await stream.aclose()
 
     def pss_bytes(self) -> int:
         """Return the proportional set size of it and its children."""
@@ -125,13 +131,13 @@ async def started(
         words += [f"--{name}", str(value)]
     environment = {
         **os.environ,
-        REDIS_VARIABLE: lab.redis.url,
+        REDIS_VARIABLE: lab.redis_url(contender),
         POSTGRES_VARIABLE: database or lab.postgres_url(contender),
         BOARD_VARIABLE: str(board),
         "PYTHONDONTWRITEBYTECODE": "1",
         **(extra or {}),
     }
-    path = lab.folder / f"{contender.name}.log"
+    path = lab.folder / f"{contender.name}-{next(_numbers)}.log"
     with path.open("wb") as log:
         process = await trio.lowlevel.open_process(
             words,

@@ -24,6 +24,7 @@ import psycopg
 import structlog
 import trio
 from psycopg.sql import SQL, Identifier
+from redis import Redis
 
 from benchmarks.queue_rig.contenders import Contender
 from sercha.adapters.embedded_postgres import data_folder, embedded_postgres
@@ -66,6 +67,7 @@ class Lab:
         self.pythons = pythons
         self._postgres_url = postgres_url
         self._admin: psycopg.Connection[Any] = psycopg.connect(postgres_url, autocommit=True)
+        self._clients: dict[int, Redis] = {}
         self._watch: psycopg.Connection[Any] | None = None
         self._watched = ""
 
@@ -73,10 +75,16 @@ class Lab:
         """Close the connections."""
         self._forget()
         self._admin.close()
+        for client in self._clients.values():
+            client.close()
 
     def python(self, contender: Contender) -> Path:
         """Return the interpreter that the contender's programs run in."""
         return self.pythons.get(contender.environment or "", Path(sys.executable))
+
+    def redis_url(self, contender: Contender) -> str:
+        """Return the address of the contender's database in Redis."""
+        return urlunsplit(urlsplit(self.redis.url)._replace(path=f"/{contender.redis_database}"))
 
     def postgres_url(self, contender: Contender, suffix: str = "") -> str:
         """Return the address of the contender's own database."""
@@ -94,7 +102,7 @@ class Lab:
     def reset(self, contender: Contender) -> None:
         """Make both stores as new. Dropping a database is a checkpoint too: every measure begins after one."""
         self._forget()
-        self.redis.flush()
+        self._ask(contender, "FLUSHDB")
         if contender.ledger == "postgres":
             name = _database(contender)
             self._admin.execute(
@@ -115,14 +123,14 @@ class Lab:
                 assert row is not None
                 total += int(row[0])
             else:
-                answer = self.redis.execute(*question.split())
+                answer = self._ask(contender, *question.split())
                 total += int(answer[0] if isinstance(answer, list) else answer)
         return total
 
     def usage(self, contender: Contender) -> Usage:
         """Count what the servers did so far; of PostgreSQL's commits those in the contender's database."""
-        info = {"redis": self.redis.execute("INFO", "stats")}
-        commands = int(info["redis"].partition("total_commands_processed:")[2].split()[0])
+        text = self._ask(contender, "INFO", "stats")
+        commands = int(text.partition("total_commands_processed:")[2].split()[0])
         if contender.ledger != "postgres":
             return Usage(0, 0, 0, commands)
         # A backend reports what it did at most once a second, and this one must not see a cached answer.
@@ -137,6 +145,14 @@ class Lab:
         )
         assert row is not None
         return Usage(int(row[0]), int(row[1]), int(row[2]), commands)
+
+    def _ask(self, contender: Contender, *command: str) -> Any:
+        number = contender.redis_database
+        if number not in self._clients:
+            client = Redis.from_url(self.redis_url(contender), protocol=2, decode_responses=True)
+            client.response_callbacks.clear()
+            self._clients[number] = client
+        return self._clients[number].execute_command(*command)
 
     def _watching(self, contender: Contender) -> psycopg.Connection[Any]:
         if self._watch is None or self._watched != contender.name:

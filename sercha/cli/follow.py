@@ -71,9 +71,10 @@ async def follow_syncs(api: Api, followed: Sequence[Followed]) -> list[SyncEnd]:
 
 async def _follow(api: Api, followed: Followed, display: Display) -> SyncEnd:
     away_since: float | None = None
+    task_id = followed.task_id
     while True:
         try:
-            task = await api.get(f"/tasks/{followed.task_id}")
+            task = await api.get(f"/tasks/{task_id}")
             state = await api.get(f"/sources/{followed.source_id}/sync")
         except Transient:
             away_since = away_since or trio.current_time()
@@ -84,7 +85,7 @@ async def _follow(api: Api, followed: Followed, display: Display) -> SyncEnd:
         else:
             away_since = None
             if (heir := _heir(task)) is not None:
-                followed = replace(followed, task_id=heir)
+                task_id = heir
                 continue
             if (end := _end(followed, task, state)) is not None:
                 return end
@@ -110,7 +111,8 @@ def _end(followed: Followed, task: dict[str, Any], state: dict[str, Any]) -> Syn
         return None
     if task["state"] == "completed":
         return SyncEnd(followed, True, _stats(state), state)
-    return SyncEnd(followed, False, f"{task['state']}: {error or 'no reason given'}", state)
+    reason = f": {error}" if error else ""
+    return SyncEnd(followed, False, f"{task['state']}{reason}", state)
 
 
 def _stats(state: dict[str, Any]) -> str:

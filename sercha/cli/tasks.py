@@ -63,7 +63,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List tasks, the newest first."""
-    chosen = {"state": state, "kind": kind, "before": before, "limit": limit}
+    chosen: dict[str, object] = {"state": state, "kind": kind, "before": before, "limit": limit}
     run_async(partial(_list, chosen, source, as_json=as_json))
 
 

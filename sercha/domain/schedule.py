@@ -94,8 +94,8 @@ class Schedule:
     """Follows the team's settings, until somebody changes it by hand."""
     version: int = 1
     """Grows with every change of the definition."""
-    created_at: datetime = ANCHOR_MIN
-    updated_at: datetime = ANCHOR_MIN
+    created_at: datetime
+    updated_at: datetime
 
 
 class Rule(Protocol):

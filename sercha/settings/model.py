@@ -65,6 +65,11 @@ class Settings:
     worker_concurrency: int
     worker_dequeue_timeout: float
     worker_claim_ttl: float
+    scheduler_enabled: bool
+    scheduler_lock_required: bool
+    """False: go on without the lease while its store is away."""
+    scheduler_lock_ttl: float
+    scheduler_poll_interval: float
     shutdown_grace: float
     jwt_secret: str | None = field(repr=False)
     master_key: bytes | None = field(repr=False)

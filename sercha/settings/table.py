@@ -219,6 +219,37 @@ SETTINGS: tuple[Setting, ...] = (
         default="30s",
     ),
     Setting(
+        "SCHEDULER_ENABLED",
+        "Whether a worker is a candidate to schedule. Of all candidates one does; with none, nothing runs on a schedule.",
+        "`true`, `false`, `1` or `0`",
+        parse_boolean,
+        default="true",
+    ),
+    Setting(
+        "SCHEDULER_LOCK_REQUIRED",
+        "The lease of the scheduler is kept in Redis if `REDIS_URL` is set, else in PostgreSQL. `true`: while that server "
+        "is away nothing is scheduled, `/health` says so, and what was missed is caught up. `false`: it goes on without "
+        "the lease; the key of each slot in PostgreSQL still prevents duplicates.",
+        "`true`, `false`, `1` or `0`",
+        parse_boolean,
+        default="true",
+    ),
+    Setting(
+        "SCHEDULER_LOCK_TTL",
+        "How long the lease of a scheduler that died lives before another process takes over.",
+        "a duration from 1s to 10m",
+        duration(1, 600),
+        default="60s",
+    ),
+    Setting(
+        "SCHEDULER_POLL_INTERVAL",
+        "How long the scheduler waits at most before it looks again; the next slot and a changed schedule wake it "
+        "earlier.",
+        "a duration from 100ms to 5m",
+        duration(0.1, 300),
+        default="30s",
+    ),
+    Setting(
         "SHUTDOWN_GRACE",
         "How long running requests and tasks may go on after SIGTERM; what is not done then is given back.",
         "a duration from 0s to 1h",
@@ -330,10 +361,6 @@ UNSUPPORTED: tuple[str, ...] = (
     "TRUSTED_PROXIES",
     "VESPA_CONFIG_URL",
     "VESPA_CONTAINER_URL",
-    "SCHEDULER_ENABLED",
-    "SCHEDULER_LOCK_REQUIRED",
-    "SCHEDULER_LOCK_TTL",
-    "SCHEDULER_POLL_INTERVAL",
 )
 """Refused rather than ignored: whoever sets one expects something that would not happen."""
 

@@ -29,6 +29,23 @@ ATTEMPT_DURATION = Histogram(
 )
 SLOTS = Gauge("sercha_slots", "Slots of this worker: busy and free.", ["state"])
 
+SCHEDULER_LEADING = Gauge(
+    "sercha_scheduler_leading", "1 while this process holds the lease of the scheduler, else 0."
+)
+SCHEDULE_SLOTS = Counter(
+    "sercha_schedule_slots_total",
+    "Slots of schedules, or stretches of slots, that this process recorded, by what became of them.",
+    ["outcome"],
+)
+SCHEDULER_TICK_DURATION = Histogram(
+    "sercha_scheduler_tick_duration_seconds",
+    "How long steps of the scheduler took that had something to do.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+SCHEDULER_LATE = Gauge(
+    "sercha_scheduler_late_seconds", "How late the oldest slot was in this process's last step."
+)
+
 SYNC_ITEMS = Counter(
     "sercha_sync_items_total",
     "Items of sources that syncs of this process dealt with, by what came of them.",

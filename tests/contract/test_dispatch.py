@@ -12,19 +12,25 @@ import trio.testing
 
 from sercha.adapters.redis import open_redis_dispatch
 from sercha.services.ports import Delivery, Dispatch
+from tests.support import require
 from tests.support.dispatch import MemoryDispatch, MemoryStream
+from tests.support.redis import tls_binary
 
 Opening = Callable[[str], AbstractAsyncContextManager[Dispatch]]
 """Opens the dispatch for one consumer; all share one stream."""
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "valkey", "redis"])
 def opening(request: pytest.FixtureRequest) -> Opening:
-    if request.param == "redis":
+    if request.param == "memory":
+        stream = MemoryStream()
+        return lambda consumer: _opened(_held(MemoryDispatch(stream, consumer)))
+    if request.param == "valkey":
         url = request.getfixturevalue("redis_url")
-        return lambda consumer: _opened(open_redis_dispatch(url, consumer))
-    stream = MemoryStream()
-    return lambda consumer: _opened(_held(MemoryDispatch(stream, consumer)))
+    else:
+        require("redis-tls", tls_binary(), "no redis-server is installed on this system")
+        url = request.getfixturevalue("redis_factory")(binary=tls_binary()).url
+    return lambda consumer: _opened(open_redis_dispatch(url, consumer))
 
 
 @asynccontextmanager

@@ -4,84 +4,18 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import trio
 
-from sercha.adapters.clock import SystemClock
-from sercha.adapters.connectors.localfs import Localfs
-from sercha.adapters.parsing.text import PlainTextExtractor
-from sercha.domain.source import IssueKind, ProviderType, Source, SyncState, SyncStatus
-from sercha.domain.task import Claim, Outcome, TaskKind
+from sercha.domain.source import IssueKind, SyncStatus
+from sercha.domain.task import Outcome
 from sercha.errors import ClaimLost, Transient
-from sercha.services.attempt import Attempt, Interrupted
+from sercha.services.attempt import Interrupted
 from sercha.services.ports import Item, ItemPage
-from sercha.services.sources import sync_task
-from sercha.services.sync import SyncSource
-from tests.support.truth import Truth, open_truth
-
-KINDS = [TaskKind.SYNC_SOURCE]
-ME = uuid4()
-TEXT_CHARS_MAX = 50_000
-
-
-class Setup:
-    """One source on one folder, and the handler that syncs it."""
-
-    def __init__(self, truth: Truth, root: Path, source: Source, connector: Localfs) -> None:
-        self.truth = truth
-        self.root = root
-        self.source = source
-        self.connector = connector
-        self.draining = trio.Event()
-        self.handler = SyncSource(
-            truth.pool,
-            truth.sources,
-            truth.documents,
-            truth.queue,
-            {ProviderType.LOCALFS: connector},
-            PlainTextExtractor(text_chars_max=TEXT_CHARS_MAX),
-            SystemClock(),
-        )
-
-    async def claim(self) -> Claim:
-        async with self.truth.pool.transaction() as tx:
-            await self.truth.queue.enqueue(tx, [sync_task(self.source.id)])
-        (claim,) = await self.truth.queue.claim(ME, 1, KINDS)
-        return claim
-
-    async def attempt(self, claim: Claim) -> None:
-        await self.handler(Attempt(claim, self.draining))
-
-    async def sync(self) -> SyncState:
-        claim = await self.claim()
-        await self.attempt(claim)
-        await self.truth.queue.settle([Outcome(claim)])
-        return await self.state()
-
-    async def state(self) -> SyncState:
-        state = await self.truth.sources.sync_state(self.source.id)
-        assert state is not None
-        return state
-
-    async def paths(self) -> list[str]:
-        documents, _ = await self.truth.documents.list(
-            self.source.id, frozenset({"team"}), limit=10_000, offset=0
-        )
-        return [str(Path(document.path).relative_to(self.root)) for document in documents]
-
-
-@asynccontextmanager
-async def setup_on(url: str, root: Path, *, page_items: int = 7) -> AsyncIterator[Setup]:
-    async with open_truth(url) as truth:
-        source = await truth.add_source(paths=[str(root)])
-        connector = Localfs([root], None, page_items=page_items, settle_seconds=0)
-        yield Setup(truth, root, source, connector)
+from tests.support.syncing import KINDS, TEXT_CHARS_MAX, Pages, Setup, fill, setup_on
 
 
 @pytest.fixture
@@ -90,31 +24,6 @@ async def setup(postgres_url: str, tmp_path: Path):
     root.mkdir()
     async with setup_on(postgres_url, root) as setup:
         yield setup
-
-
-class Pages:
-    """Pages that pass through *change*, with their number from 1."""
-
-    def __init__(
-        self, pages: AsyncIterator[ItemPage], change: Callable[[int, ItemPage], ItemPage]
-    ) -> None:
-        self._pages = pages
-        self._change = change
-        self._number = 0
-
-    def __aiter__(self) -> AsyncIterator[ItemPage]:
-        return self
-
-    async def __anext__(self) -> ItemPage:
-        self._number += 1
-        return self._change(self._number, await self._pages.__anext__())
-
-
-def fill(root: Path, count: int) -> None:
-    for number in range(count):
-        folder = root / f"d{number % 5}"
-        folder.mkdir(exist_ok=True)
-        (folder / f"f{number:03}.md").write_text(f"# Title {number}\n\nword{number} text\n")
 
 
 async def test_everything_is_added_once_and_not_read_again(setup: Setup) -> None:
@@ -274,7 +183,7 @@ async def test_a_stopped_sync_goes_on_after_its_last_page(
     await setup.truth.queue.give_back([claim])
     monkeypatch.undo()
     setup.draining = trio.Event()
-    (again,) = await setup.truth.queue.claim(ME, 1, KINDS)
+    again = await setup.claim_again()
     await setup.attempt(again)
 
     state = await setup.state()
@@ -288,8 +197,7 @@ async def test_a_stopped_sync_goes_on_after_its_last_page(
 async def test_a_lost_claim_writes_nothing_more(setup: Setup) -> None:
     fill(setup.root, 10)
     claim = await setup.claim()
-    await setup.truth.value("UPDATE task_heartbeat SET expires_at = '-infinity'")
-    await setup.truth.queue.reap()
+    await setup.die()
 
     with pytest.raises(ClaimLost):
         await setup.attempt(claim)
@@ -303,10 +211,8 @@ async def test_a_source_removed_during_its_sync_leaves_nothing_behind(setup: Set
     fetch = setup.connector.fetch
 
     async def fetch_and_remove(item: Item) -> bytes:
-        async with setup.truth.pool.transaction() as tx:
-            await setup.truth.queue.cancel_keyed(tx, f"source:{setup.source.id}")
-            await setup.truth.sources.remove(tx, setup.source.id)
-            await setup.truth.documents.delete_all(tx, setup.source.id)
+        setup.connector.fetch = fetch  # type: ignore[method-assign]
+        await setup.rules.remove(setup.source.id)
         return await fetch(item)
 
     setup.connector.fetch = fetch_and_remove  # type: ignore[method-assign]
@@ -348,9 +254,8 @@ async def test_random_folders_end_equal_to_the_disk(setup: Setup, seed: int) -> 
                 file.write_text(f"content {rng.random()}")
         with trio.move_on_after(rng.choice([0.02, 0.05, 30])):
             await setup.sync()
-        await setup.truth.value("UPDATE task_heartbeat SET expires_at = '-infinity'")
-        await setup.truth.queue.reap()
-        for claim in await setup.truth.queue.claim(ME, 5, KINDS):
+        await setup.die()
+        for claim in await setup.truth.queue.claim(await setup.live(), 5, KINDS):
             await setup.truth.queue.settle([Outcome(claim, error="killed", is_final=True)])
     await setup.sync()
 

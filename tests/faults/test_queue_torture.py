@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.support.queue_checks import Verdict
+from tests.support.queue_history import History
 from tests.support.queue_nemesis import Nemesis, Size, enqueue_slowly, random_tasks
 from tests.support.queue_rig import Rig, open_rig
 from tests.support.redis import RedisServer
@@ -45,7 +46,18 @@ async def _torture(postgres_url: str, redis: RedisServer, seed: int, size: Size)
         verdict = rig.judge(history)
         await _no_connections(rig)
     assert verdict.counts["completed"] > 0.9 * size.tasks
+    assert _dead_by_others(history) == []
     return verdict
+
+
+def _dead_by_others(history: History) -> list[str]:
+    """Return the tasks that died although nothing is wrong with them: their workers were killed too often."""
+    kinds = {enqueue.n: enqueue.kind for enqueue in history.enqueues}
+    return [
+        f"{row.task} {kinds[row.n]}"
+        for row in history.rows
+        if row.state == "dead" and kinds[row.n] not in ("poison", "rejected")
+    ]
 
 
 async def _no_entries(rig: Rig) -> None:

@@ -199,6 +199,20 @@ class Rig:
         )
         return replace(task, payload={**task.payload, "n": self._numbers})
 
+    async def enqueue_elsewhere(self, number: int, *options: str) -> int:
+        """Enqueue from a process of its own, which may die of it; returns its exit status."""
+        first, self._numbers = self._numbers + 1, self._numbers + number
+        command = [sys.executable, "-m", "tests.support.queue_enqueuer", *options]
+        command += ["--life", str(first), "--folder", str(self.folder)]
+        command += ["--first", str(first), "--number", str(number)]
+        env = environment(self.folder, **self._variables)
+        process = await trio.run_process(command, check=False, cwd=ROOT, env=env)
+        return process.returncode
+
+    def gate(self, name: str = "gate") -> Path:
+        """Return what tasks of kind `gate` wait for; touch it to let them go on."""
+        return self.folder / name
+
     # Redis.
 
     async def restart_redis(self, *, forgets: bool) -> None:

@@ -80,6 +80,11 @@ def make_home(place: Place) -> None:
     place.home.chmod(MODE)
 
 
+def has_data(place: Place) -> bool:
+    """Say whether there is anything that a server may fail to load."""
+    return any(path != place.pid_file for path in place.home.iterdir())
+
+
 def discard_data(place: Place) -> None:
     """Put what the server holds aside, in place of what was put aside before, and let it start empty."""
     aside = place.home.with_name(place.home.name + ".broken")

@@ -117,8 +117,8 @@ class ServerProcess:
         """Start the process; return True when it answers, False when it ended before."""
         file, self._log_start = open_log(self.place.log)
         with file, trio.CancelScope(shield=True):  # no process is ever without an owner
-            self._process = process = await trio.lowlevel.open_process(
-                [str(self.place.program), "-"],
+            self._process = await trio.lowlevel.open_process(
+                self._command(),
                 stdin=subprocess.PIPE,
                 stdout=file.fileno(),
                 stderr=file.fileno(),
@@ -128,6 +128,8 @@ class ServerProcess:
                 start_new_session=True,
                 **self.place.account.identity(),
             )
+        process = self._process
+        assert process is not None
         assert process.stdin is not None
         try:
             async with process.stdin as stream:
@@ -157,12 +159,16 @@ class ServerProcess:
                 return False
         return False
 
+    def _command(self) -> list[str]:
+        # As an argument, because the server's title has only as much room as its command line had.
+        title = f"{{title}} {{listen-addr}} {self.place.mark}"
+        return [str(self.place.program), "--proc-title-template", title, "-"]
+
     def _configuration(self) -> bytes:
         lines = {
             "bind": LOOPBACK,
             "port": str(self._port),
             "requirepass": self._password,
-            "proc-title-template": f'"{{title}} {{listen-addr}} {self.place.mark}"',
             **SETTINGS,
         }
         return "".join(f"{name} {value}\n" for name, value in lines.items()).encode()

@@ -15,7 +15,12 @@ import trio
 
 from sercha.adapters.embedded_postgres import DataFolder
 from sercha.adapters.embedded_postgres.serverlog import rotate_log
-from sercha.adapters.embedded_redis.place import Place, discard_data, prepare_place
+from sercha.adapters.embedded_redis.place import (
+    Place,
+    discard_data,
+    has_data,
+    prepare_place,
+)
 from sercha.adapters.embedded_redis.process import ServerProcess
 from sercha.adapters.embedded_redis.stale import end_stale_server
 from sercha.errors import SettingsError, Unavailable
@@ -90,8 +95,8 @@ async def embedded_redis(
         return
     server = EmbeddedRedis(process)
     error: BaseException | None = None
+    log.info("redis.started", pid=server.pid, home=str(server.home))
     try:
-        log.info("redis.started", pid=server.pid, home=str(server.home))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.keep_alive)
             try:
@@ -99,6 +104,9 @@ async def embedded_redis(
             except BaseException as caught:  # noqa: BLE001  # raised again below, outside
                 error = caught
             nursery.cancel_scope.cancel()
+    except BaseException:
+        if error is None:  # the watcher raises nothing: it is the block's own that counts
+            raise
     finally:
         await process.stop()
         log.info("redis.stopped", home=str(server.home))
@@ -115,6 +123,8 @@ async def start_anyhow(process: ServerProcess) -> None:
         await process.start()
     except Unavailable as error:
         await process.stop()
+        if not has_data(process.place):
+            raise
         log.warning("redis.data_discarded", home=str(process.place.home), reason=error.message)
         await trio.to_thread.run_sync(discard_data, process.place)
         await _start_or_stop(process)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -20,6 +20,7 @@ import trio
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from lockd import Lease, StoreUnreachable
 from lockd.postgres import TrioConnection, TrioTransaction
 from sercha.adapters.postgres.errors import RETRY_AFTER, translate_errors
 from sercha.errors import SettingsError, Unavailable
@@ -154,22 +155,28 @@ class ConnectionPool:
                 while COMMIT was on its way, so that nobody can say whether it took place.
         """
         async with self.connection() as connection:
-            block: TrioTransaction | None = None
-            transaction = PostgresTransaction(connection)
+            async with _open(connection, connection.transaction()) as transaction:
+                yield transaction
+            transaction.announce_commit()
+
+    @asynccontextmanager
+    async def fenced(self, lease: Lease) -> AsyncGenerator[PostgresTransaction]:
+        """Open a transaction that can commit only while the fence names *lease*; as `transaction` else.
+
+        Keep it short: whoever takes the lease over waits for its end, and the server ends it when it stands still
+        for two seconds.
+
+        Raises:
+            LeaseLost: the lease is lost; nothing was written.
+        """
+        async with self.connection() as connection:
             try:
-                async with connection.transaction() as block:
-                    try:
-                        yield transaction
-                    finally:
-                        transaction.leave()
-            except psycopg.OperationalError as error:
-                if connection.closed and block and block.status is block.Status.COMMITTED:
-                    raise Unavailable(
-                        "PostgreSQL went away before it answered COMMIT: it may have taken place",
-                        code="commit-unknown",
-                        retry_after=RETRY_AFTER,
-                    ) from error
-                raise
+                async with _open(connection, lease.fenced(connection)) as transaction:
+                    yield transaction
+            except StoreUnreachable as error:
+                raise Unavailable(
+                    error.args[0], code="database-unavailable", retry_after=RETRY_AFTER
+                ) from error
             transaction.announce_commit()
 
     @asynccontextmanager
@@ -267,6 +274,29 @@ class ConnectionPool:
     def _close(self, connection: Connection) -> None:
         self._closed_total += 1
         connection.finish()
+
+
+@asynccontextmanager
+async def _open(
+    connection: Connection, opening: AbstractAsyncContextManager[TrioTransaction]
+) -> AsyncGenerator[PostgresTransaction]:
+    """Enter a transaction of *connection*; tell it apart when nobody can say whether it was committed."""
+    block: TrioTransaction | None = None
+    transaction = PostgresTransaction(connection)
+    try:
+        async with opening as block:
+            try:
+                yield transaction
+            finally:
+                transaction.leave()
+    except psycopg.OperationalError as error:
+        if connection.closed and block and block.status is block.Status.COMMITTED:
+            raise Unavailable(
+                "PostgreSQL went away before it answered COMMIT: it may have taken place",
+                code="commit-unknown",
+                retry_after=RETRY_AFTER,
+            ) from error
+        raise
 
 
 @asynccontextmanager

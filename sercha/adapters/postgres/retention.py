@@ -19,7 +19,7 @@ DELETE FROM task WHERE id IN (
 
 _SLOTS: LiteralString = """
 DELETE FROM schedule_slot WHERE ctid = ANY (array(
-    SELECT ctid FROM schedule_slot WHERE slot < now() - make_interval(secs => %(age)s)
+    SELECT ctid FROM schedule_slot WHERE recorded_at < now() - make_interval(secs => %(age)s)
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 """
 
@@ -47,7 +47,7 @@ class PostgresRetentionStore:
         return await self._run(_TASKS, completed=completed, others=others, limit=limit)
 
     async def remove_slots(self, *, age: float, limit: int) -> int:
-        """Remove recorded slots of schedules that are more than *age* seconds old."""
+        """Remove slots of schedules that were recorded more than *age* seconds ago."""
         return await self._run(_SLOTS, age=age, limit=limit)
 
     async def remove_sessions(self, *, limit: int) -> int:

@@ -119,6 +119,8 @@ class Desk:
     def forget(self, held: Held) -> None:
         """Note that the ledger has decided about a claim."""
         self._held.pop(held.key, None)
+        if self.room():
+            self.freed.set()
 
     def expected(self) -> list[Held]:
         """Return the claims that the ledger must know as ours."""

@@ -9,6 +9,7 @@ from sercha.services.ports.connector import Connector, Item, ItemPage, TextExtra
 from sercha.services.ports.database import Clock, Database, Transaction
 from sercha.services.ports.dispatch import Delivery, Dispatch
 from sercha.services.ports.documents import DocumentStore, KnownItem, Passage, SourceStore
+from sercha.services.ports.schedules import DueSchedule, ScheduleStore, SlotRecord
 from sercha.services.ports.search import (
     Change,
     ChangeBatch,
@@ -34,6 +35,7 @@ __all__ = [
     "Dispatch",
     "DocumentStore",
     "DocumentVersion",
+    "DueSchedule",
     "FeedPosition",
     "IndexHit",
     "IndexPage",
@@ -45,7 +47,9 @@ __all__ = [
     "Notices",
     "Passage",
     "Passwords",
+    "ScheduleStore",
     "SearchIndex",
+    "SlotRecord",
     "SourceStore",
     "Subscription",
     "TaskQueue",

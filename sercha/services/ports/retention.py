@@ -13,7 +13,7 @@ class RetentionStore(Protocol):
         ...
 
     async def remove_slots(self, *, age: float, limit: int) -> int:
-        """Recorded slots of schedules that are more than *age* seconds old."""
+        """Slots of schedules that were recorded more than *age* seconds ago."""
         ...
 
     async def remove_sessions(self, *, limit: int) -> int:

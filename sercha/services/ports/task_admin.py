@@ -56,5 +56,3 @@ class TaskAdmin(Protocol):
             Transient: it was claimed and given back all the time (``claim-race``).
         """
         ...
-
-

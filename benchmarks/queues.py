@@ -1,0 +1,103 @@
+"""What Sercha's queue does per second and how soon, next to other queues: ``python -m benchmarks.queues``.
+
+No-op tasks on the same servers, in turns; medians of several rounds. The peers are Dramatiq, Taskiq, SAQ, ARQ,
+Celery, RQ and Procrastinate, each in a virtual environment that is made for it from ``benchmarks/peers/queue_*.txt``.
+As floors, bare programs that send only the statements and messages that a durable queue cannot do without.
+Not called `queue`, for this folder is in the path of its scripts, and the standard library has one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import trio
+
+if (
+    __name__ == "__main__"
+):  # as `python benchmarks/queues.py`, without the project's folder in the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.queue_rig.contenders import BY_NAME, CONTENDERS, Contender
+from benchmarks.queue_rig.measures import Results, Sizes, Tally, measure_round, prepare
+from benchmarks.queue_rig.report import as_json, load_average, print_results, print_settings
+from benchmarks.queue_rig.servers import open_lab
+
+SEED = 7
+INTERRUPTED_STATUS = 130
+TURN_SECONDS_MAX = 300
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Sercha's queue, against peers and floors.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one round of a fifth of the size")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--json", type=Path, help="write all that was measured to this file")
+    parser.add_argument("--environments", type=Path, help="keep the peers' environments there")
+    names = ",".join(BY_NAME)
+    parser.add_argument("--only", default=names, help=f"some of {names}")
+    options = parser.parse_args()
+    options.sizes = Sizes()
+    if options.quick:
+        options.rounds = 1
+        options.sizes = Sizes(drain_share=0.2, enqueue_seconds=0.4, idle_samples=20)
+    wanted = options.only.split(",")
+    for name in wanted:
+        if name not in BY_NAME:
+            parser.error(f"--only: {name} is none of {names}")
+    options.contenders = [it for it in CONTENDERS if it.name in wanted]
+    return options
+
+
+async def measure(options: argparse.Namespace, results: Results) -> dict[str, str]:
+    """Measure all, and say on what it was done."""
+    contenders: list[Contender] = options.contenders
+    before = load_average()
+    async with open_lab(contenders, options.environments) as (lab, described):
+        described["load average before"] = before
+        print_settings(contenders, described, options.seed)
+        sys.stdout.flush()
+        await prepare(lab, contenders)
+        for number in range(options.rounds):
+            await measure_round(lab, contenders, number, options.sizes, options.seed, results)
+    return described
+
+
+async def main(options: argparse.Namespace) -> int:
+    """Measure and print; Ctrl-C and SIGTERM print what there is by then."""
+    results: Results = {it.name: Tally() for it in options.contenders}
+    described: dict[str, str] = {}
+    begun, status = time.monotonic(), 0
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def obey() -> None:
+                nonlocal status
+                async for _ in signals:
+                    status = INTERRUPTED_STATUS
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(obey)
+            seconds_max = TURN_SECONDS_MAX * (options.rounds + 1) * len(options.contenders)
+            with trio.move_on_after(seconds_max) as limit:
+                described = await measure(options, results)
+            nursery.cancel_scope.cancel()
+    if status or limit.cancelled_caught:
+        print("\ncut short", file=sys.stderr)
+        status = status or 1
+    is_complete = print_results(options.contenders, results)
+    print(f"\nload average after {load_average()}, {time.monotonic() - begun:.0f} s in all")
+    if options.json:
+        text = json.dumps(as_json(options.contenders, described, options.seed, results), indent=1)
+        options.json.write_text(text + "\n")
+    return status or (0 if is_complete else 1)
+
+
+if __name__ == "__main__":
+    sys.exit(trio.run(main, parse()))

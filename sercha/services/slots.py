@@ -1,0 +1,98 @@
+"""Carrying out what was decided about slots: outcomes, tasks and ``next_slot`` in one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from sercha.domain.ids import new_id
+from sercha.domain.schedule import Plan, Schedule, SlotOutcome
+from sercha.domain.task import NewTask
+from sercha.services.ports import ScheduleStore, SlotRecord, TaskQueue, Transaction
+from sercha.services.task_kinds import task_of
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to become of the due slots of one schedule."""
+
+    schedule: Schedule
+    plan: Plan
+
+
+async def carry_out(
+    store: ScheduleStore,
+    queue: TaskQueue,
+    tx: Transaction,
+    decisions: Sequence[Decision],
+    *,
+    token: int | None,
+) -> Counter[SlotOutcome]:
+    """Record the outcomes, enqueue a task for each slot that runs and had no outcome, move the schedules on.
+
+    The schedules are locked by *tx*. Takes four statements, whatever there is to do, and one more when tasks of
+    the same key were queued already. Returns how many slots and stretches got which outcome.
+    """
+    schedules = {each.schedule.id: each.schedule for each in decisions}
+    records = [record for each in decisions for record in _records(each, token)]
+    fresh = await store.record(tx, records)
+    records = [each for each in records if (each.schedule_id, each.slot) in fresh]
+    runs = [each for each in records if each.outcome is SlotOutcome.ENQUEUED]
+    merged = await _enqueue(queue, tx, schedules, runs)
+    await store.amend(tx, merged)
+    await store.advance(tx, {each.schedule.id: each.plan.next_slot for each in decisions})
+    counts = Counter(record.outcome for record in records)
+    counts[SlotOutcome.ENQUEUED] -= len(merged)
+    counts[SlotOutcome.COALESCED] += len(merged)
+    return +counts
+
+
+def task_for(schedule: Schedule, task_id: UUID | None = None) -> NewTask:
+    """Return the task that *schedule* wants.
+
+    Raises:
+        Rejected: there is no such kind, or its payload is wrong.
+    """
+    task = task_of(schedule.task_kind, schedule.payload)
+    return replace(task, priority=schedule.priority, id=task_id)
+
+
+async def _enqueue(
+    queue: TaskQueue,
+    tx: Transaction,
+    schedules: dict[UUID, Schedule],
+    runs: Sequence[SlotRecord],
+) -> list[SlotRecord]:
+    """Enqueue the tasks of *runs*; those records whose work another task does."""
+    if not runs:
+        return []
+    tasks = [task_for(schedules[run.schedule_id], run.task_id) for run in runs]
+    queued = await queue.enqueue(tx, tasks)
+    return [
+        replace(run, outcome=SlotOutcome.COALESCED, task_id=task_id)
+        for run, task_id in zip(runs, queued, strict=True)
+        if task_id != run.task_id
+    ]
+
+
+def _records(decision: Decision, token: int | None) -> list[SlotRecord]:
+    records = [
+        SlotRecord(
+            schedule_id=decision.schedule.id,
+            slot=each.slot,
+            last=each.last,
+            outcome=each.outcome,
+            task_id=new_id() if each.outcome is SlotOutcome.ENQUEUED else None,
+            token=token,
+        )
+        for each in decision.plan.slots
+    ]
+    # A stretch that was coalesced names the task which does its work.
+    return [
+        replace(each, task_id=records[-1].task_id)
+        if each.outcome is SlotOutcome.COALESCED
+        else each
+        for each in records
+    ]
