@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import trio
@@ -23,20 +25,30 @@ if (
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.queue_rig.contenders import BY_NAME, CONTENDERS, Contender
+from benchmarks.queue_rig.depth import Depths, measure_depth
 from benchmarks.queue_rig.measures import Results, Sizes, Tally, measure_round, prepare
 from benchmarks.queue_rig.report import as_json, load_average, print_results, print_settings
 from benchmarks.queue_rig.servers import open_lab
+from benchmarks.queue_rig.targets import print_targets
 
 SEED = 7
 INTERRUPTED_STATUS = 130
+PROFILE_VARIABLE = "QUEUE_PROFILE"
 TURN_SECONDS_MAX = 300
+DEEP_SECONDS_MAX = 1_800
+DEEP, DEEP_QUICKLY = 1_000_000, 20_000
+DEEP_TURNS = 10
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Sercha's queue, against peers and floors.")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="3; one if quick")
     parser.add_argument("--quick", action="store_true", help="one round of a fifth of the size")
+    parser.add_argument("--deep", type=int, help=f"tasks in the long queue ({DEEP:,}); 0: none")
+    parser.add_argument(
+        "--profile", type=Path, help="write what Sercha's workers do to this folder"
+    )
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--json", type=Path, help="write all that was measured to this file")
     parser.add_argument("--environments", type=Path, help="keep the peers' environments there")
@@ -45,8 +57,14 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     options.sizes = Sizes()
     if options.quick:
-        options.rounds = 1
+        options.rounds = options.rounds or 1
         options.sizes = Sizes(drain_share=0.2, enqueue_seconds=0.4, idle_samples=20)
+    if options.deep is None:
+        options.deep = DEEP_QUICKLY if options.quick else DEEP
+    if options.profile is not None:
+        options.profile.mkdir(parents=True, exist_ok=True)
+        os.environ[PROFILE_VARIABLE] = str(options.profile.absolute())
+    options.rounds = options.rounds or 3
     wanted = options.only.split(",")
     for name in wanted:
         if name not in BY_NAME:
@@ -55,7 +73,7 @@ def parse() -> argparse.Namespace:
     return options
 
 
-async def measure(options: argparse.Namespace, results: Results) -> dict[str, str]:
+async def measure(options: argparse.Namespace, results: Results, depths: Depths) -> dict[str, str]:
     """Measure all, and say on what it was done."""
     contenders: list[Contender] = options.contenders
     before = load_average()
@@ -66,12 +84,16 @@ async def measure(options: argparse.Namespace, results: Results) -> dict[str, st
         await prepare(lab, contenders)
         for number in range(options.rounds):
             await measure_round(lab, contenders, number, options.sizes, options.seed, results)
+        if options.deep:
+            turns = min(DEEP_TURNS, 3 * options.rounds)
+            await measure_depth(lab, contenders, options.deep, turns, depths)
     return described
 
 
 async def main(options: argparse.Namespace) -> int:
     """Measure and print; Ctrl-C and SIGTERM print what there is by then."""
     results: Results = {it.name: Tally() for it in options.contenders}
+    depths: Depths = {}
     described: dict[str, str] = {}
     begun, status = time.monotonic(), 0
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -85,17 +107,20 @@ async def main(options: argparse.Namespace) -> int:
 
             nursery.start_soon(obey)
             seconds_max = TURN_SECONDS_MAX * (options.rounds + 1) * len(options.contenders)
+            seconds_max += DEEP_SECONDS_MAX
             with trio.move_on_after(seconds_max) as limit:
-                described = await measure(options, results)
+                described = await measure(options, results, depths)
             nursery.cancel_scope.cancel()
     if status or limit.cancelled_caught:
         print("\ncut short", file=sys.stderr)
         status = status or 1
     is_complete = print_results(options.contenders, results)
+    print_targets(options.contenders, results, depths)
     print(f"\nload average after {load_average()}, {time.monotonic() - begun:.0f} s in all")
     if options.json:
-        text = json.dumps(as_json(options.contenders, described, options.seed, results), indent=1)
-        options.json.write_text(text + "\n")
+        found = as_json(options.contenders, described, options.seed, results)
+        found["depths"] = {name: asdict(depth) for name, depth in depths.items()}
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
     return status or (0 if is_complete else 1)
 
 

@@ -46,7 +46,7 @@ class RedisStore:
     with it, also by cancellation. After the block every method raises ``trio.ClosedResourceError``.
 
     A user with limited rights needs SET, GET, PTTL, EVALSHA, EVAL, DEL, PEXPIRE, PUBLISH, SUBSCRIBE,
-    UNSUBSCRIBE and PING, and without a fence HMGET, HGET, HSET and TIME; CONFIG GET is not missed.
+    UNSUBSCRIBE and PING, and without a fence HMGET, HGET, HSET and TIME; behind Sentinels ROLE; CONFIG GET is not missed.
     """
 
     def __init__(
@@ -159,7 +159,8 @@ async def open_redis_store(
     """Keep leases in the Redis at *url* for the block; whoever shares them gives the same *prefix*.
 
     *url* is ``redis://user:password@host:port/0``, or ``rediss://`` for TLS with the options of redis-py
-    (``?ssl_ca_certs=/path/ca.pem``); *ssl_context* takes the place of these. *fence* is what makes stale
+    (``?ssl_ca_certs=/path/ca.pem``); ``redis+sentinel://:password@h1:26379,h2:26379/service/0`` asks Sentinels for
+    each new connection, and the server whether it is the master. *ssl_context* takes the place of these. *fence* is what makes stale
     effects impossible, see the module. Up to *connections_max* connections for requests, as many for
     releases, and one for notices are made when they are needed.
 

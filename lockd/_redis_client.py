@@ -21,6 +21,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from lockd._redis_address import RedisAddress
 from lockd._redis_link import FAILURES, Command, RedisLink, explain, open_socket
 from lockd._redis_scripts import Script
+from lockd._redis_sentinel import check_role, find_master
 
 T = TypeVar("T")
 
@@ -89,12 +90,40 @@ class RedisClient:
             raise explain(self.address, error) from None
 
     async def open_link(self) -> RedisLink:
-        """Connect and log in. The caller sets a limit, and drops the link."""
+        """Connect and log in, to the master behind Sentinels. The caller sets a limit, and drops the link."""
+        if not self.address.sentinels:
+            return await self._open_link(self.address)
+        master = await find_master(self.address, self._ask)
+        link = await self._open_link(master)
         try:
-            sock = await open_socket(self.address)
+            check_role(master, await self._answer(link, ("ROLE",)))
+        except BaseException:
+            self.drop(link)
+            raise
+        return link
+
+    async def _ask(self, address: RedisAddress, command: Command) -> object:
+        """Send one command over a link of its own."""
+        link = await self._open_link(address)
+        try:
+            return await self._answer(link, command)
+        finally:
+            self.drop(link)
+
+    async def _answer(self, link: RedisLink, command: Command) -> object:
+        replies = await self.call(link.exchange([command]))
+        if replies is None or isinstance(replies[0], ResponseError):
+            raise explain(
+                self.address, replies[0] if replies else "the connection was closed at once"
+            )
+        return replies[0]
+
+    async def _open_link(self, address: RedisAddress) -> RedisLink:
+        try:
+            sock = await open_socket(address)
         except OSError as error:
-            raise explain(self.address, error) from None
-        link = RedisLink(self.address, sock)
+            raise explain(address, error) from None
+        link = RedisLink(address, sock)
         self._links.add(link)
         try:
             await self.call(link.connect())

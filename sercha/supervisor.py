@@ -2,10 +2,10 @@
 
 ::
 
-    open_process                    pool, notices, stores          closed last
-      └─ api: its index copy
+    open_process                    pool, notices, stores, queue   closed last
+      └─ leases; api: its index copy
            └─ background nursery    follower                       cancelled after the roles
-                └─ role nursery     api, worker                    each drains by itself
+                └─ role nursery     api, worker, scheduler         each drains by itself
 
 Setting *drain* stops new work everywhere: the API answers new requests 503 and finishes the others, the worker
 claims nothing and finishes or gives back. When all roles have ended, what they stood on is closed. A role that
@@ -23,6 +23,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from lockd import LeaseStore
 from sercha import wiring
 from sercha.errors import Transient
 from sercha.roles.api.context import ProbeServices
@@ -69,12 +70,13 @@ async def run_roles(
         process.health.draining = drain
         async with AsyncExitStack() as stack:
             follower: Follower | None = None
+            leases = await stack.enter_async_context(wiring.open_leases(process))
             services: ProbeServices = wiring.make_probes(process)
             if settings.role.runs_api:
                 index, follower = await stack.enter_async_context(wiring.open_search(process))
-                services = wiring.make_api_services(process, index, follower)
+                services = wiring.make_api_services(process, leases, index, follower)
             async with _background() as background:
-                parts = _Parts(process, services, follower, handlers or {})
+                parts = _Parts(process, services, leases, follower, handlers or {})
                 await _run(parts, background, drain, task_status)
 
 
@@ -84,6 +86,7 @@ class _Parts:
 
     process: wiring.Process
     services: ProbeServices
+    leases: LeaseStore
     follower: Follower | None
     handlers: Mapping[str, Handler]
 
@@ -118,6 +121,9 @@ async def _run(
         if settings.role.runs_worker and not drain.is_set():
             worker = wiring.make_worker(process, parts.handlers)
             await roles.start(partial(worker.run, drain=drain))
+            if settings.scheduler_enabled:
+                scheduler = wiring.make_scheduler(process, parts.leases)
+                await roles.start(partial(scheduler.run, drain=drain))
         if not drain.is_set():
             _log.info("process.ready", role=settings.role, urls=urls)
             task_status.started(Running(tuple(urls), process, follower))

@@ -136,7 +136,12 @@ class Desk:
 
 def enqueue(desk: Desk, add: Add, add_many: AddMany | None) -> None:
     """Carry out ``fill``, ``enqueue`` or ``produce`` with calls that block."""
-    many = add_many or (lambda batch: [add(sent) for sent in batch])
+
+    def one_by_one(batch: Sequence[float]) -> None:
+        for sent in batch:
+            add(sent)
+
+    many = add_many or one_by_one
     if desk.command == "fill":
         desk.wait_go()
         for batch in desk.batches():

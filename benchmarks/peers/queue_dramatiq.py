@@ -15,7 +15,8 @@ PREFETCH = {"tuned": "500", "default": "0"}
 
 def main() -> None:
     desk = Desk()
-    os.environ["dramatiq_queue_prefetch"] = PREFETCH[desk.variant]  # read when it is imported
+    # Read when it is imported, in small letters.
+    os.environ["dramatiq_queue_prefetch"] = PREFETCH[desk.variant]  # noqa: SIM112
     import dramatiq
     from dramatiq.brokers.redis import RedisBroker
     from dramatiq.middleware import Retries

@@ -32,7 +32,9 @@ CREATE INDEX task_queued ON task (id) WHERE state = 'queued';
 CREATE TABLE plain (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload jsonb NOT NULL);
 """
 INSERT = "INSERT INTO task (payload) VALUES (%s) RETURNING id"
-INSERT_NOTIFY = "WITH n AS (SELECT pg_notify('floor', '')) INSERT INTO task (payload) SELECT %s FROM n"
+INSERT_NOTIFY = (
+    "WITH n AS (SELECT pg_notify('floor', '')) INSERT INTO task (payload) SELECT %s FROM n"
+)
 INSERT_MANY = "INSERT INTO task (payload) SELECT unnest(%s::jsonb[]) RETURNING id"
 PLAIN = "INSERT INTO plain (payload) VALUES (%s)"
 PLAIN_MANY = "INSERT INTO plain (payload) SELECT unnest(%s::jsonb[])"
@@ -47,7 +49,9 @@ WHERE id = ANY (ARRAY (
     SELECT id FROM task WHERE state = 'queued' ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING id, payload
 """
-SETTLE = "UPDATE task SET state = 'completed' WHERE id = ANY (%s) AND owner = 1 AND state = 'running'"
+SETTLE = (
+    "UPDATE task SET state = 'completed' WHERE id = ANY (%s) AND owner = 1 AND state = 'running'"
+)
 
 Taken = list[tuple[int, dict[str, float]]]
 

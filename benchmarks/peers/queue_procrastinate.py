@@ -15,9 +15,7 @@ CONNECTIONS_MAX = 10
 
 
 async def run(desk: Desk) -> None:
-    connector = PsycopgConnector(
-        conninfo=desk.postgres_url, min_size=1, max_size=CONNECTIONS_MAX
-    )
+    connector = PsycopgConnector(conninfo=desk.postgres_url, min_size=1, max_size=CONNECTIONS_MAX)
     app = App(connector=connector)
 
     @app.task(name="noop")

@@ -45,7 +45,29 @@ class Contender:
         return self.environment is not None
 
 
+_SERCHA_UNSETTLED = ["SELECT count(*) FROM task WHERE state IN ('queued', 'running')"]
+
 CONTENDERS = (
+    Contender(
+        "sercha-redis",
+        "benchmarks.peers.queue_sercha",
+        "redis",
+        "postgres",
+        "WORKER_CONCURRENCY 10, dispatch by Redis, the rest as it comes; rows kept when completed",
+        40_000,
+        _SERCHA_UNSETTLED,
+        has_batches=True,
+    ),
+    Contender(
+        "sercha-postgres",
+        "benchmarks.peers.queue_sercha",
+        "postgres",
+        "postgres",
+        "WORKER_CONCURRENCY 10, no Redis, the rest as it comes; rows kept when completed",
+        40_000,
+        _SERCHA_UNSETTLED,
+        has_batches=True,
+    ),
     Contender(
         "dramatiq-tuned",
         "benchmarks.peers.queue_dramatiq",

@@ -92,7 +92,12 @@ async def prepare(lab: Lab, contenders: Sequence[Contender]) -> None:
 
 
 async def measure_round(
-    lab: Lab, contenders: Sequence[Contender], number: int, sizes: Sizes, seed: int, results: Results
+    lab: Lab,
+    contenders: Sequence[Contender],
+    number: int,
+    sizes: Sizes,
+    seed: int,
+    results: Results,
 ) -> None:
     """Measure everything once."""
     rng = random.Random(f"{seed}-{number}")
@@ -141,9 +146,7 @@ async def measure_drain(lab: Lab, contender: Contender, workers: int, count: int
     async with AsyncExitStack() as stack:
         boards = Boards(Path(stack.enter_context(tempfile.TemporaryDirectory(dir=lab.folder))))
         programs = [
-            await stack.enter_async_context(
-                started(lab, contender, "work", board=boards.folder)
-            )
+            await stack.enter_async_context(started(lab, contender, "work", board=boards.folder))
             for _ in range(workers)
         ]
         for program in programs:
@@ -195,7 +198,7 @@ async def measure_idle(
         async with _program(lab, contender, "produce", count=count, seed=seed) as (producer, _):
             await producer.go()
             await producer.ended(count * GAP_SECONDS[1] + 30)
-            await _until_run(boards, count, 10)
+            await until_run(boards, count, 10)
         pss_bytes = worker.pss_bytes()
         await worker.go()
         delays: list[float] = (await worker.ended())["delays"]
@@ -217,9 +220,10 @@ async def _program(
             yield program, Boards(board)
 
 
-async def _until_run(boards: Boards, count: int, seconds: float) -> None:
+async def until_run(boards: Boards, count: int, seconds: float) -> None:
+    """Wait until this many tasks have run, at most for this long."""
     with trio.move_on_after(seconds):
-        while boards.runs() < count:
+        while boards.runs() < count:  # noqa: ASYNC110 - other processes write it into shared memory
             await trio.sleep(LOOK_SECONDS)
         return
     raise ProgramFailed(f"{boards.runs()} of {count} ran within {seconds:.0f} s")
@@ -227,7 +231,7 @@ async def _until_run(boards: Boards, count: int, seconds: float) -> None:
 
 async def _settlement(lab: Lab, contender: Contender, boards: Boards, count: int) -> float:
     """Return when nothing was waiting or in progress any more, to `LOOK_SECONDS`."""
-    await _until_run(boards, count, DRAIN_SECONDS_MAX)
+    await until_run(boards, count, DRAIN_SECONDS_MAX)
     with trio.move_on_after(DRAIN_SECONDS_MAX):
         while True:
             asked_at = time.monotonic()

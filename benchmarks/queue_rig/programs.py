@@ -121,7 +121,6 @@ async def started(
     *,
     board: Path,
     database: str | None = None,
-    extra: dict[str, str] | None = None,
     **options: object,
 ) -> AsyncGenerator[Program]:
     """Start a program and wait until it is ready; it has ended when the block has."""
@@ -135,7 +134,6 @@ async def started(
         POSTGRES_VARIABLE: database or lab.postgres_url(contender),
         BOARD_VARIABLE: str(board),
         "PYTHONDONTWRITEBYTECODE": "1",
-        **(extra or {}),
     }
     path = lab.folder / f"{contender.name}-{next(_numbers)}.log"
     with path.open("wb") as log:
@@ -166,7 +164,10 @@ def _family(pid: int) -> list[int]:
 
 
 def _pss_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+    path = Path(f"/proc/{pid}/smaps_rollup")
+    if not path.exists():
+        return 0  # not Linux
+    for line in path.read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0

@@ -114,6 +114,15 @@ class Lab:
                 )
             )
 
+    def drop(self, contender: Contender) -> None:
+        """Remove the contender's databases."""
+        self._forget()
+        self._ask(contender, "FLUSHDB")
+        for name in (_database(contender), f"{_database(contender)}_template"):
+            self._admin.execute(
+                SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name))
+            )
+
     def unsettled(self, contender: Contender) -> int:
         """Return how many tasks are waiting or in progress."""
         total = 0

@@ -16,6 +16,7 @@ from sercha.cli import (
     index,
     login,
     run,
+    schedules,
     search,
     source,
     status,
@@ -59,6 +60,8 @@ for group in (run, database, login, search, sync, status, config, doctor):
 app.add_typer(source.app, name="source")
 app.add_typer(index.app, name="index")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(schedules.lease_app, name="lease")
 app.add_typer(users.app, name="user")
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import structlog
 
 from sercha.services.attempt import Attempt, Interrupted
-from sercha.services.ports import ChangeFeed
+from sercha.services.ports import ChangeFeed, ScheduleStore
 from sercha.services.ports.retention import RetentionStore
 
 DAY = 24 * 3600.0
@@ -26,8 +26,16 @@ _log = structlog.get_logger()
 class Prune:
     """The handler of ``prune`` tasks. Two at once, or one that is done again, do no harm."""
 
-    def __init__(self, retention: RetentionStore, feed: ChangeFeed, *, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        retention: RetentionStore,
+        schedules: ScheduleStore,
+        feed: ChangeFeed,
+        *,
+        batch: int = BATCH,
+    ) -> None:
         self._retention = retention
+        self._schedules = schedules
         self._feed = feed
         self._batch = batch
 
@@ -42,7 +50,9 @@ class Prune:
             "tasks": await self._all(
                 attempt, partial(remove.remove_tasks, completed=COMPLETED_KEPT, others=OTHERS_KEPT)
             ),
-            "slots": await self._all(attempt, partial(remove.remove_slots, age=SLOTS_KEPT)),
+            "slots": await self._all(
+                attempt, partial(self._schedules.forget_slots, older_than=SLOTS_KEPT)
+            ),
             "sessions": await self._all(attempt, remove.remove_sessions),
             "nodes": await self._all(attempt, partial(remove.remove_nodes, silence=NODES_KEPT)),
         }

@@ -145,6 +145,5 @@ async def _decide(due: list[DueSchedule], now: datetime) -> tuple[list[Decision]
 
 def _decide_one(due: DueSchedule, now: datetime) -> Decision:
     rule = rule_of(due.schedule)
-    task_for(due.schedule)
     decide = plan_paused if due.is_resting else plan
-    return Decision(due.schedule, decide(due.schedule, rule, now))
+    return Decision(due.schedule, decide(due.schedule, rule, now), task_for(due.schedule))

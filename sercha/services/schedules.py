@@ -31,7 +31,7 @@ from sercha.domain.schedule import (
     rule_of,
 )
 from sercha.domain.source import Source
-from sercha.domain.task import PRIORITY_MAX, PRIORITY_MIN
+from sercha.domain.task import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from sercha.errors import Conflict, NotFound, Rejected
 from sercha.services.ports import (
     Database,
@@ -269,11 +269,22 @@ def _changed(schedule: Schedule, asked: ScheduleChange) -> Schedule:
             f"tz: there is no time zone {changed.tz!r}; give a name such as Europe/Berlin",
             code="bad-field",
         )
-    task = task_for(changed)
+    task = _task(changed)
     source_id = task.payload.get("source_id")
     return replace(
         changed, payload=task.payload, source_id=UUID(str(source_id)) if source_id else None
     )
+
+
+def _task(schedule: Schedule) -> NewTask:
+    try:
+        return task_for(schedule)
+    except Rejected as error:
+        # Of a schedule `kind` is something else.
+        message = error.message.removeprefix("kind: ")
+        if message != error.message:
+            message = f"task_kind: {message}"
+        raise Rejected(message, code=error.error_code) from None
 
 
 def _with_next_slot(schedule: Schedule, now: datetime, *, is_lenient: bool = False) -> Schedule:

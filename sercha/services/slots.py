@@ -20,6 +20,8 @@ class Decision:
 
     schedule: Schedule
     plan: Plan
+    task: NewTask | None = None
+    """The task of the schedule, where it was made already."""
 
 
 async def carry_out(
@@ -35,12 +37,12 @@ async def carry_out(
     The schedules are locked by *tx*. Takes four statements, whatever there is to do, and one more when tasks of
     the same key were queued already. Returns how many slots and stretches got which outcome.
     """
-    schedules = {each.schedule.id: each.schedule for each in decisions}
+    by_id = {each.schedule.id: each for each in decisions}
     records = [record for each in decisions for record in _records(each, token)]
     fresh = await store.record(tx, records)
     records = [each for each in records if (each.schedule_id, each.slot) in fresh]
     runs = [each for each in records if each.outcome is SlotOutcome.ENQUEUED]
-    merged = await _enqueue(queue, tx, schedules, runs)
+    merged = await _enqueue(queue, tx, by_id, runs)
     await store.amend(tx, merged)
     await store.advance(tx, {each.schedule.id: each.plan.next_slot for each in decisions})
     counts = Counter(record.outcome for record in records)
@@ -49,32 +51,36 @@ async def carry_out(
     return +counts
 
 
-def task_for(schedule: Schedule, task_id: UUID | None = None) -> NewTask:
+def task_for(schedule: Schedule) -> NewTask:
     """Return the task that *schedule* wants.
 
     Raises:
         Rejected: there is no such kind, or its payload is wrong.
     """
     task = task_of(schedule.task_kind, schedule.payload)
-    return replace(task, priority=schedule.priority, id=task_id)
+    return replace(task, priority=schedule.priority)
 
 
 async def _enqueue(
     queue: TaskQueue,
     tx: Transaction,
-    schedules: dict[UUID, Schedule],
+    decisions: dict[UUID, Decision],
     runs: Sequence[SlotRecord],
 ) -> list[SlotRecord]:
     """Enqueue the tasks of *runs*; those records whose work another task does."""
     if not runs:
         return []
-    tasks = [task_for(schedules[run.schedule_id], run.task_id) for run in runs]
+    tasks = [_task(decisions[run.schedule_id], run) for run in runs]
     queued = await queue.enqueue(tx, tasks)
     return [
         replace(run, outcome=SlotOutcome.COALESCED, task_id=task_id)
         for run, task_id in zip(runs, queued, strict=True)
         if task_id != run.task_id
     ]
+
+
+def _task(decision: Decision, run: SlotRecord) -> NewTask:
+    return replace(decision.task or task_for(decision.schedule), id=run.task_id)
 
 
 def _records(decision: Decision, token: int | None) -> list[SlotRecord]:

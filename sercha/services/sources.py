@@ -13,6 +13,7 @@ from sercha.services.ports import (
     Connector,
     Database,
     DocumentStore,
+    ScheduleStore,
     SourceStore,
     TaskQueue,
     Transaction,
@@ -42,18 +43,22 @@ class Sources:
         queue: TaskQueue,
         connectors: Mapping[ProviderType, Connector],
         clock: Clock,
+        *,
+        schedules: ScheduleStore | None = None,
     ) -> None:
+        """*schedules* is where a new source gets its default schedule; without it, it gets none."""
         self._database = database
         self._store = store
         self._documents = documents
         self._queue = queue
         self._connectors = connectors
         self._clock = clock
+        self._schedules = schedules
 
     async def create(
         self, name: str, provider_type: str, config: dict[str, object], *, created_by: UUID | None
     ) -> Source:
-        """Add a source; its first sync is asked for separately.
+        """Add a source with the schedule that the team's settings give it; its first sync is asked for separately.
 
         Raises:
             Rejected: the provider is unknown, or a field is wrong; the message names it.
@@ -73,7 +78,8 @@ class Sources:
         )
         async with self._database.transaction() as tx:
             await self._store.add(tx, source)
-            # Whatever a new source comes with (a default schedule) is added here, by the same commit.
+            if self._schedules is not None:
+                await self._schedules.add_default(tx, source)
         return source
 
     async def get(self, source_id: UUID) -> Source:
@@ -117,7 +123,7 @@ class Sources:
             config = await self._connectors[before.provider_type].validate(config)
         is_resumed = bool(enabled) and not before.enabled
         is_other = config is not None and config != before.config and before.enabled
-        # Tasks before the source, as a sync's commit locks them: nobody waits in a circle.
+        # Tasks before the source, as a sync's commit locks them.
         async with self._database.transaction() as tx:
             if enabled is False:
                 await self._queue.cancel_keyed(tx, sync_key(source_id))
@@ -136,7 +142,9 @@ class Sources:
 
     async def remove(self, source_id: UUID) -> None:
         """Remove a source with its documents; a running sync of it is cancelled and can write no more."""
+        # Schedules before tasks before the source, as everybody locks them: nobody waits in a circle.
         async with self._database.transaction() as tx:
+            await self._store.hold_schedules(tx, source_id)
             await self._queue.cancel_keyed(tx, sync_key(source_id))
             if not await self._store.remove(tx, source_id):
                 raise _gone(source_id)

@@ -8,13 +8,17 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-FORM = "a Redis address such as `redis://user:password@host:6379/0`, or `rediss://` for TLS"
+FORM = (
+    "a Redis address such as `redis://user:password@host:6379/0`, `rediss://` for TLS, or "
+    "`redis+sentinel://:password@h1:26379,h2:26379/service/0`"
+)
 
-_SCHEMES = ("redis", "rediss")
+_SENTINEL = "+sentinel"
+_SCHEMES = ("redis", "rediss", f"redis{_SENTINEL}", f"rediss{_SENTINEL}")
 _TLS_OPTIONS = frozenset(
     {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname", "ssl_cert_reqs"}
 )
-_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+_SHOWN = _TLS_OPTIONS | {"db"}
 
 
 def parse_redis_url(text: str) -> str:
@@ -27,8 +31,11 @@ def parse_redis_url(text: str) -> str:
     if scheme and scheme[1].lower() not in _SCHEMES:
         raise ValueError(f"{FORM}; the scheme given is `{scheme[1]}`")
     parts, options = _split(text)
+    allowed = {"db", *(_TLS_OPTIONS if parts.scheme.startswith("rediss") else ())}
+    if parts.scheme.endswith(_SENTINEL):
+        allowed.add("sentinel_password")
     for name, value in options.items():
-        if name != "db" and (name not in _TLS_OPTIONS or parts.scheme != "rediss"):
+        if name not in allowed:
             what = name if name.isidentifier() and len(name) < 30 else "of this name"
             raise ValueError(f"{FORM}; there is no option {what} for `{parts.scheme}://`")
         if name == "ssl_cert_reqs" and value not in {"required", "none"}:
@@ -46,16 +53,13 @@ def mask_redis_url(text: str) -> str:
         return "***"
     user = quote(unquote(parts.username or ""), safe="")
     login = user + (":***" if parts.password else "")
-    host = parts.hostname or ""
-    place = f"[{host}]" if ":" in host else host
-    port = f":{parts.port}" if parts.port else ""
+    place = parts.netloc.rpartition("@")[2]
     shown = [
-        f"{name}={quote(value, safe='/') if name in {*_FILES, 'db'} or value.isalpha() else '***'}"
+        f"{name}={quote(value, safe='/') if name in _SHOWN else '***'}"
         for name, value in options.items()
-        if name == "db" or name in _TLS_OPTIONS
     ]
     tail = f"?{'&'.join(shown)}" if shown else ""
-    return f"{parts.scheme}://{login}{'@' if login else ''}{place}{port}{parts.path}{tail}"
+    return f"{parts.scheme}://{login}{'@' if login else ''}{place}{parts.path}{tail}"
 
 
 def _split(text: str) -> tuple[SplitResult, dict[str, str]]:
@@ -65,12 +69,24 @@ def _split(text: str) -> tuple[SplitResult, dict[str, str]]:
         options = dict(
             parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         )
-        database = options.get("db") or parts.path.strip("/") or "0"
-        is_whole = (parts.port is None or parts.port > 0) and not parts.fragment
+        service, number = "", parts.path
+        if parts.scheme.endswith(_SENTINEL):
+            service, _, number = parts.path.removeprefix("/").partition("/")
+        database = options.get("db") or number.strip("/") or "0"
+        places = parts.netloc.rpartition("@")[2].split(",") if service else [parts.netloc]
+        are_whole = all(_is_place(place) for place in places) and not parts.fragment
     except ValueError:
         raise ValueError(FORM) from None
-    if parts.scheme not in _SCHEMES or not parts.hostname or not is_whole:
+    if parts.scheme not in _SCHEMES or not are_whole:
         raise ValueError(FORM)
+    if parts.scheme.endswith(_SENTINEL) and not service:
+        raise ValueError(f"{FORM}; what follows the hosts is the name of the service")
     if not (database.isascii() and database.isdecimal() and len(database) < 6):
         raise ValueError(f"{FORM}; what follows the host is the number of the database")
     return parts, options
+
+
+def _is_place(text: str) -> bool:
+    """Say whether this is a host with or without a port; raises `ValueError` for a port that is none."""
+    parts = urlsplit(f"//{text}")
+    return bool(parts.hostname) and (parts.port is None or parts.port > 0)

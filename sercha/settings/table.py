@@ -179,7 +179,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "REDIS_URL",
         "Redis 7 or Valkey, from which workers take tasks sooner. What it holds may be lost at any time; while it is "
-        "away they take tasks from PostgreSQL. Options for TLS: `ssl_ca_certs`, `ssl_certfile`, "
+        "away they take tasks from PostgreSQL. Sentinels: `redis+sentinel://`. Options for TLS: `ssl_ca_certs`, `ssl_certfile`, "
         "`ssl_keyfile`, `ssl_check_hostname`, `ssl_cert_reqs`. Under `sercha up`, when neither this nor "
         "`DATABASE_URL` is set, a private server is started in the data folder.",
         REDIS_FORM,

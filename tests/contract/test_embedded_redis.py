@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ import redis
 import structlog
 import trio
 
+from sercha import embedded as embedded_module
 from sercha.adapters.embedded_postgres import data_folder
 from sercha.adapters.embedded_redis import EmbeddedRedis, embedded_redis, place, server
 from sercha.adapters.redis import open_redis_dispatch
@@ -245,7 +247,7 @@ async def test_where_it_cannot_run_sercha_goes_on_without_it_with_one_line(
 async def test_errors_of_the_block_come_out_as_they_are(
     tmp_path: Path, shelter: Path, is_cancelled: bool
 ) -> None:
-    with trio.CancelScope() as scope, pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError), trio.CancelScope() as scope:
         async with running(tmp_path / "data", shelter) as it:
             pid = it.pid
             if is_cancelled:
@@ -337,6 +339,23 @@ async def test_a_program_in_a_closed_folder_is_copied_once(
 
 
 # --- `sercha up` ---
+
+
+async def test_up_starts_one_unless_another_is_named(
+    tmp_path: Path, shelter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("embedded_postgres", "embedded_redis"):
+        make = getattr(embedded_module, name)
+        monkeypatch.setattr(embedded_module, name, partial(make, shelter=shelter))
+    async with open_embedded(load_settings({"HOME": str(tmp_path)}, role=Role.UP)) as embedded:
+        assert embedded.owns_postgres
+        assert embedded.settings.redis_url is not None
+        assert ask(embedded.settings.redis_url, "PING")
+        pid = int(str(ask(embedded.settings.redis_url, "INFO", "server")["process_id"]))  # type: ignore[index]
+    assert not is_running(pid)
+    environ = {"HOME": str(tmp_path), "REDIS_URL": "redis://elsewhere"}
+    async with open_embedded(load_settings(environ, role=Role.UP)) as embedded:
+        assert embedded.settings.redis_url == "redis://elsewhere"
 
 
 async def test_up_starts_one_only_beside_its_own_postgresql(

@@ -274,6 +274,7 @@ async def test_at_whatever_moment_a_read_ends_every_entry_is_seen(
         opened(redis_server.url_for(proxy.port)) as dispatch,
         opened(redis_server.url, "other") as other,
     ):
+        be_sure(dispatch)
         for start in range(0, len(offered), 5):
             async with trio.open_nursery() as nursery:
                 if fault == "cut":

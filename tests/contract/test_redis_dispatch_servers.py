@@ -17,7 +17,7 @@ from sercha.errors import SettingsError
 from tests.contract.test_lease_redis_faults import answering
 from tests.contract.test_lease_redis_tls import Secured
 from tests.support.connections import until
-from tests.support.redis import RedisServer, tls_binary
+from tests.support.redis import RedisServer, tls_binary, wheel_binary
 from tests.support.redis_dispatch import (
     away,
     ids,
@@ -25,6 +25,7 @@ from tests.support.redis_dispatch import (
     tasks,
 )
 
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-your-own-redis.md"
 Factory = Callable[..., RedisServer]
 
 
@@ -122,6 +123,19 @@ async def test_whatever_a_server_says_it_is_unavailable(reply: str) -> None:
             await away(partial(dispatch.offer, ids(1)))
             await away(partial(dispatch.sweep, idle=1))
             await away(dispatch.open)
+
+
+async def test_the_rights_that_the_page_grants_are_enough(redis_factory: Factory) -> None:
+    [line] = [each for each in PAGE.read_text().splitlines() if each.startswith("ACL SETUSER")]
+    for binary in (wheel_binary(), tls_binary() or wheel_binary()):
+        server = redis_factory(binary=binary)
+        server.execute(*line.split())
+        async with opened(f"redis://sercha:secret@127.0.0.1:{server.port}/0") as dispatch:
+            await dispatch.announce(ids(1), at_most=5)
+            await dispatch.offer(ids(1))
+            assert await dispatch.confirm(await dispatch.receive(5, wait=5)) == 0
+            assert await dispatch.sweep(idle=0) == []
+            assert await dispatch.receive(5, wait=0.01) == []
 
 
 async def test_an_address_that_cannot_be_used_names_the_setting() -> None:

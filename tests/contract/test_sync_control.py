@@ -19,7 +19,7 @@ from sercha.roles.worker import Worker, WorkerSettings
 from sercha.services.attempt import Attempt
 from sercha.services.ports import Item
 from sercha.services.sync_all import SyncAll
-from sercha.services.task_kinds import task_of
+from sercha.services.task_kinds import sync_task, task_of
 from tests.support.syncing import Setup, fill, setup_on
 
 
@@ -277,6 +277,29 @@ async def test_a_source_removed_in_the_middle_of_its_sync_is_gone(setup: Setup) 
     assert await setup.truth.documents.count() == 0
     assert await setup.truth.sources.sync_state(setup.source.id) is None
     assert await setup.truth.value("SELECT count(*) FROM item_issue") == 0
+
+
+async def test_a_removal_that_meets_the_scheduler_waits_and_is_not_a_deadlock(
+    setup: Setup,
+) -> None:
+    """The scheduler holds a schedule and enqueues; the removal cancels tasks and takes schedules along."""
+    truth = setup.truth
+    rules = setup.rules_with_schedules()
+    source = await rules.create(
+        "scheduled", "localfs", {"paths": [str(setup.root)]}, created_by=None
+    )
+    asked = await rules.request_sync(source.id)
+    schedules = "SELECT count(*) FROM schedule WHERE source_id = %s"
+    assert await truth.value(schedules, source.id) == 1
+
+    async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
+        await tx.connection.execute("SELECT 1 FROM schedule FOR UPDATE")
+        nursery.start_soon(rules.remove, source.id)
+        await truth.blocked(1)
+        assert await truth.queue.enqueue(tx, [sync_task(source.id)]) == [asked]
+
+    assert await ended(setup, asked) == [TaskState.CANCELLED]
+    assert await truth.value(schedules, source.id) == 0
 
 
 async def test_sync_all_asks_for_every_source_that_is_not_paused_and_merges(setup: Setup) -> None:

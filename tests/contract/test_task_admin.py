@@ -150,16 +150,14 @@ async def test_only_what_has_not_ended_is_cancelled(truth: Truth, admin: Postgre
 async def test_a_running_task_that_is_cancelled_writes_no_more_and_lets_the_next_one_run(
     truth: Truth, admin: PostgresTaskAdmin
 ) -> None:
-    first, second = await truth.queue.add(
-        [NewTask(KIND, {}, concurrency_key="c"), NewTask(KIND, {}, concurrency_key="c")]
-    )
-    claim = await claim_one(truth)
-    assert await truth.queue.claim(ME, 1, KINDS) == []
-
-    with truth.notices.subscribe("sercha_task") as notices:
+    task = NewTask(KIND, {}, concurrency_key="c")
+    with truth.notices.subscribe("sercha_task") as notices, trio.fail_after(10):
+        first, second = await truth.queue.add([task, task])
+        await notices.wait()
+        claim = await claim_one(truth)
+        assert await truth.queue.claim(ME, 1, KINDS) == []
         await admin.cancel(first)
-        with trio.fail_after(5):
-            await notices.wait()
+        await notices.wait()
 
     with pytest.raises(ClaimLost):
         async with truth.pool.transaction() as tx:
@@ -185,12 +183,13 @@ async def test_a_cancel_waits_for_a_commit_under_way_and_wins_afterwards(
 async def test_workers_are_told_of_a_retried_task(truth: Truth) -> None:
     told: list[UUID] = []
     admin = PostgresTaskAdmin(truth.pool, announce=told.extend)
-    task_id = await bury(truth)
-
-    with truth.notices.subscribe("sercha_task") as notices:
+    with truth.notices.subscribe("sercha_task") as notices, trio.fail_after(10):
+        (task_id,) = await truth.queue.add([NewTask(KIND, {}, tries_max=1)])
+        await notices.wait()
+        await truth.queue.settle([Outcome(await claim_one(truth), error="no")])
+        await notices.wait()
         await admin.retry(task_id)
-        with trio.fail_after(5):
-            await notices.wait()
+        await notices.wait()
 
     assert told == [task_id]
 
@@ -212,6 +211,25 @@ async def test_a_retry_that_meets_a_new_twin_leaves_one_of_them(
 
     assert answers == [twin]
     assert await state_of(admin, task_id) is TaskState.DEAD
+
+
+async def test_a_retry_does_not_leave_the_work_to_a_twin_that_is_being_cancelled(
+    truth: Truth, admin: PostgresTaskAdmin
+) -> None:
+    task_id = await bury(truth, "k")
+    (twin,) = await truth.queue.add([NewTask(KIND, {}, dedupe_key="k")])
+    answers: list[UUID] = []
+
+    async def retry() -> None:
+        answers.append(await admin.retry(task_id))
+
+    async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
+        await tx.connection.execute("UPDATE task SET state = 'cancelled' WHERE id = %s", [twin])
+        nursery.start_soon(retry)
+        await truth.blocked(1)
+
+    assert answers == [task_id]
+    assert await state_of(admin, task_id) is TaskState.QUEUED
 
 
 async def test_random_hands_at_once_keep_the_ledger_whole(

@@ -119,6 +119,7 @@ def test_the_data_folder_page_names_every_file_that_the_code_makes() -> None:
         for cells in rows(section(REFERENCE / "data-folder.md", "Under `sercha up`"))
     }
     made = {PASSWORD_FILE, SECRETS_FILE, ROOTS_FILE, "lock", "VERSION", "index", "postgres"}
+    made |= {"redis", "redis.log", "redis.broken"}
     for path in (ROOT / "sercha" / "adapters" / "embedded_postgres").glob("*.py"):
         made |= set(re.findall(r'/ "(postgres\.[a-z]+)"', path.read_text("utf-8")))
 

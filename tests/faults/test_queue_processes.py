@@ -11,9 +11,9 @@ import trio
 from sercha.domain.task import NewTask
 from tests.support.queue_history import History
 from tests.support.queue_rig import Rig, open_rig
+from tests.support.queue_scenarios import TTL, starve
 from tests.support.redis import RedisServer
 
-TTL = 2.0
 LONG_TTL = 60.0
 """Longer than a test waits: what is taken over meanwhile did not expire."""
 
@@ -112,23 +112,6 @@ async def test_a_late_settlement_of_a_starved_worker_is_refused(
 
     assert _ends(history, task_id) == ["returned", "returned"]
     assert _completed_by(history, task_id) == [2]
-
-
-async def starve(rig: Rig, *options: str) -> tuple[History, object]:
-    """Let the first attempt end, as if well, while the second one runs, which ends well after it."""
-    starved = await rig.start(*options)
-    payload = {"seconds": 3 * TTL, "gate": str(rig.gate())}
-    (task_id,) = await rig.add(NewTask("starve", payload))
-    await starved.wait_for("run.started")
-    heir = await rig.start(*options)
-    await heir.wait_for("run.started", task=str(task_id), attempt=2)
-    await starved.wait_for("run.ended", task=str(task_id), attempt=1)
-    with trio.fail_after(30):
-        while "task.claim_lost" not in starved.log and await rig.unfinished():
-            await trio.sleep(0.05)
-    rig.gate().touch()
-    await rig.drained(30)
-    return await rig.finish(), task_id
 
 
 async def test_a_task_that_kills_its_workers_ends_with_the_dead_letters(

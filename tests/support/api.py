@@ -17,10 +17,13 @@ from sercha.adapters.connectors.localfs import Localfs
 from sercha.adapters.postgres.accounts import PostgresAccountStore
 from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.adapters.postgres.documents import PostgresDocumentStore
+from sercha.adapters.postgres.leases import PostgresLeaseNames, open_postgres_leases
 from sercha.adapters.postgres.migrate import migrate
 from sercha.adapters.postgres.nodes import PostgresNodeStore
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
+from sercha.adapters.postgres.schedules import PostgresScheduleStore
 from sercha.adapters.postgres.sources import PostgresSourceStore
+from sercha.adapters.postgres.task_admin import PostgresTaskAdmin
 from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.adapters.security.passwords import Argon2Passwords
 from sercha.adapters.security.tokens import JwtTokens
@@ -33,6 +36,7 @@ from sercha.services.accounts import Accounts
 from sercha.services.documents import Documents
 from sercha.services.follow import Follower
 from sercha.services.index_care import IndexCare
+from sercha.services.leases import Leases
 from sercha.services.ports import (
     Change,
     DocumentVersion,
@@ -41,6 +45,7 @@ from sercha.services.ports import (
     IndexPage,
     VerifyReport,
 )
+from sercha.services.schedules import Schedules
 from sercha.services.search import Search
 from sercha.services.sources import Sources
 from sercha.telemetry.health import ComponentHealth, Health
@@ -172,8 +177,9 @@ async def open_services(
     setup_token: str | None = None,
 ) -> AsyncGenerator[tuple[ApiServices, ConnectionPool, ListedIndex]]:
     """Open the services on a migrated database."""
-    async with open_pool(url) as pool:
+    async with open_pool(url) as pool, open_postgres_leases(pool, max_open=10) as leases:
         await migrate(pool)
+        schedules = PostgresScheduleStore(pool)
         clock, index, feed = SystemClock(), ListedIndex(), PostgresChangeFeed(pool)
         documents, queue = PostgresDocumentStore(pool), PostgresTaskQueue(pool)
 
@@ -201,6 +207,7 @@ async def open_services(
                 queue,
                 {ProviderType.LOCALFS: Localfs((root,))},
                 clock,
+                schedules=schedules,
             ),
             documents=Documents(documents),
             search=Search(index, documents),
@@ -209,6 +216,9 @@ async def open_services(
                 index, feed, Follower(index, feed, documents, cast("Any", None), lambda: "test")
             ),
             queue=queue,
+            task_admin=PostgresTaskAdmin(pool),
+            schedules=Schedules(pool, schedules, queue),
+            leases=Leases(leases, PostgresLeaseNames(pool)),
             nodes=PostgresNodeStore(pool),
             health=Health({"postgres": probe}),
             version="1.2.3",

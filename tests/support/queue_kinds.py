@@ -10,13 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
+import psycopg
 import trio
 
+from sercha.adapters.postgres import task_sql
 from sercha.adapters.postgres.pool import ConnectionPool
 from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.domain.task import Claim
 from sercha.errors import ClaimLost, Rejected, Transient
 from sercha.services.attempt import Attempt, Handler, Interrupted
+from sercha.settings import Settings
 from tests.support.queue_history import Journal
 
 SCHEMA = """
@@ -55,11 +58,15 @@ Work = Callable[[Attempt], Awaitable[None]]
 class Kinds:
     """The handlers of one life, by kind."""
 
-    def __init__(self, journal: Journal, life: int, pool: ConnectionPool, claim_ttl: float) -> None:
+    def __init__(
+        self, journal: Journal, life: int, pool: ConnectionPool, settings: Settings
+    ) -> None:
+        assert settings.database_url is not None
         self._journal = journal
         self._life = life
+        self._database_url = settings.database_url
         self._pool = pool
-        self._queue = PostgresTaskQueue(pool, claim_ttl=claim_ttl)
+        self._queue = PostgresTaskQueue(pool, claim_ttl=settings.worker_claim_ttl)
         self._random = random.Random(life)
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -77,6 +84,7 @@ class Kinds:
             "polite_gate": self._gate,
             "stop_in_page": self._stop_in_page,
             "starve": self._starve,
+            "blind": self._blind,
         }
         return {kind: partial(self._run, work) for kind, work in works.items()}
 
@@ -176,3 +184,15 @@ class Kinds:
             time.sleep(float(str(attempt.claim.payload["seconds"])))  # noqa: ASYNC251
         else:
             await self._gate(attempt)
+
+    async def _blind(self, attempt: Attempt) -> None:
+        """Write an effect by a library that knows no checkpoints, at the first attempt after a long step."""
+        claim = attempt.claim
+        if claim.attempt == 1:
+            time.sleep(float(str(claim.payload["seconds"])))  # noqa: ASYNC251
+        token = {"id": claim.task_id, "owner": claim.owner, "attempt": claim.attempt}
+        with psycopg.connect(self._database_url) as connection:
+            if connection.execute(task_sql.VERIFY, token).fetchone() is None:
+                raise ClaimLost("it went to somebody else")
+            connection.execute(EFFECT, (claim.task_id, claim.attempt, claim.owner))
+        await trio.lowlevel.checkpoint()

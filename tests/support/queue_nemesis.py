@@ -20,7 +20,7 @@ GAP_SECONDS = (0.1, 1.3)
 BATCH_MAX = 60
 POISON_TRIES = 3
 KINDS = {
-    "instant": 0.62,
+    "instant": 0.622,
     "short": 0.2,
     "effect": 0.1,
     "flaky": 0.03,
@@ -28,8 +28,8 @@ KINDS = {
     "deduped": 0.015,
     "long": 0.005,
     "rejected": 0.005,
-    "effect_then_kill": 0.003,
-    "poison": 0.002,
+    "effect_then_kill": 0.002,
+    "poison": 0.001,
 }
 
 
@@ -125,10 +125,7 @@ class Nemesis:
         with trio.fail_after(60):
             while True:
                 working = [
-                    node
-                    for node in self._rig.alive
-                    if not node.is_stopped
-                    and any(event["event"] == "node.started" for event in node.look()[:50])
+                    node for node in self._rig.alive if not node.is_stopped and node.has_started
                 ]
                 if working:
                     return self._rng.choice(working)
@@ -145,10 +142,9 @@ async def enqueue_slowly(
 ) -> None:
     """Enqueue all tasks in batches of random size, spread over about so many seconds."""
     pause = seconds * (BATCH_MAX / 2) / len(tasks)
-    async with rig.queue() as queue:
-        left = list(tasks)
-        while left:
-            size = rng.randint(1, BATCH_MAX)
-            batch, left = left[:size], left[size:]
-            await rig.add_to(queue, batch)
-            await trio.sleep(rng.uniform(0, 2 * pause))
+    left = list(tasks)
+    while left:
+        size = rng.randint(1, BATCH_MAX)
+        batch, left = left[:size], left[size:]
+        await rig.add(*batch)
+        await trio.sleep(rng.uniform(0, 2 * pause))

@@ -9,6 +9,7 @@ import argparse
 import os
 import signal
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +53,7 @@ async def main(options: argparse.Namespace) -> None:
     async with open_pool(settings.database_url) as pool, trio.open_nursery() as nursery:
         nursery.start_soon(watch_lateness, journal, options.life)
         nursery.start_soon(drain_on_signal, drain)
-        kinds = Kinds(journal, options.life, pool, settings.worker_claim_ttl)
+        kinds = Kinds(journal, options.life, pool, settings)
         async with trio.open_nursery() as working:
             run = partial(sercha.run_worker, settings, handlers=kinds.handlers(), drain=drain)
             await working.start(run)
@@ -61,13 +62,10 @@ async def main(options: argparse.Namespace) -> None:
     journal.note("node.ended", life=options.life)
 
 
-def parse() -> argparse.Namespace:
+def run(arguments: Sequence[str]) -> None:
+    """Be a worker until the end."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--life", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--mutant", choices=sorted(MUTANTS), action="append", default=[])
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    trio.run(main, parse())
+    trio.run(main, parser.parse_args(arguments))

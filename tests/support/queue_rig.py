@@ -13,10 +13,10 @@ The folder with the histories and logs is kept, and named, when the block fails.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import structlog
 import trio
 
 import sercha
@@ -40,7 +41,7 @@ from tests.support.docs import ROOT
 from tests.support.queue_checks import Verdict, check
 from tests.support.queue_history import LEDGER, Event, History, Journal, read_history
 from tests.support.queue_kinds import SCHEMA
-from tests.support.queue_process import LOOK_SECONDS, Node
+from tests.support.queue_process import LOOK_SECONDS, Hatchery, Node, open_hatchery
 from tests.support.redis import RedisServer
 from tests.support.sercha import environment
 
@@ -67,6 +68,7 @@ class Rig:
     def __init__(
         self,
         nursery: trio.Nursery,
+        hatchery: Hatchery,
         folder: Path,
         variables: dict[str, str],
         redis: RedisServer | None,
@@ -78,7 +80,10 @@ class Rig:
         self.replaces = False
         """Whether a node that has ended by itself or by a kill is replaced by a new one."""
         self.journal = Journal(folder, "driver")
+        self.own_queue: Any = None
         self._nursery = nursery
+        self._hatchery = hatchery
+        self._lives = 0
         self._variables = variables
         self._numbers = 0
 
@@ -95,14 +100,11 @@ class Rig:
 
     async def spawn(self, *options: str, **variables: str) -> Node:
         """Begin a worker; settings other than the rig's lead through proxies."""
-        life = len(self.nodes) + 1
-        command = [sys.executable, "-m", "tests.support.queue_node", *options]
-        command += ["--life", str(life), "--folder", str(self.folder)]
+        self._lives += 1
+        life = self._lives
+        arguments = [*options, "--life", str(life), "--folder", str(self.folder)]
         env = environment(self.folder, **{**self._variables, **variables})
-        with (self.folder / f"node-{life}.log").open("ab") as log:
-            process = await trio.lowlevel.open_process(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=env
-            )
+        process = await self._hatchery.make(life, arguments, env, self.folder / f"node-{life}.log")
         node = Node(life, process, self.folder, options, variables)
         self.nodes.append(node)
         self.journal.note("node.spawned", life=life, pid=process.pid, options=options)
@@ -128,7 +130,7 @@ class Rig:
         """SIGKILL; also a process that stands still ends by it."""
         if node.is_alive:
             self.journal.note("node.killing", life=node.life)
-            node.process.kill()
+            node.process.send_signal(signal.SIGKILL)
 
     def stop(self, node: Node) -> None:
         """SIGSTOP."""
@@ -149,7 +151,7 @@ class Rig:
         node.is_asked_to_end = True
         if node.is_alive:
             self.journal.note("node.ending", life=node.life)
-            node.process.terminate()
+            node.process.send_signal(signal.SIGTERM)
 
     async def end(self, node: Node, seconds: float = STOP_SECONDS) -> int:
         """Ask to end and wait for it; returns the exit status."""
@@ -160,9 +162,8 @@ class Rig:
     # Tasks.
 
     async def add(self, *tasks: NewTask) -> list[UUID]:
-        """Enqueue tasks on a queue opened for this; each gets a number."""
-        async with self.queue() as queue:
-            return await self.add_to(queue, tasks)
+        """Enqueue tasks on the rig's own queue; each gets a number."""
+        return await self.add_to(self.own_queue, tasks)
 
     @asynccontextmanager
     async def queue(self, **variables: str) -> AsyncGenerator[Any]:
@@ -324,9 +325,20 @@ class Rig:
         self.replaces = False
         for node in self.alive:
             node.is_asked_to_end = True
-            node.process.kill()
+            node.process.send_signal(signal.SIGKILL)
             await node.process.wait()
         self.journal.close()
+
+
+@asynccontextmanager
+async def quiet() -> AsyncGenerator[None]:
+    """Let what of the product runs in this process say only what is wrong."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 @asynccontextmanager
@@ -349,10 +361,14 @@ async def open_rig(
         async with pool.connection() as connection:
             await connection.execute(SCHEMA.encode())
     try:
-        async with trio.open_nursery() as nursery:
-            rig = Rig(nursery, folder, variables, redis)
+        async with (
+            open_hatchery(environment(folder)) as hatchery,
+            trio.open_nursery() as nursery,
+        ):
+            rig = Rig(nursery, hatchery, folder, variables, redis)
             try:
-                yield rig
+                async with quiet(), rig.queue() as rig.own_queue:
+                    yield rig
             finally:
                 with trio.CancelScope(shield=True):
                     await rig.close()

@@ -53,6 +53,9 @@ class RedisServer:
     requirepass="secret")``. *files* are put into its folder, where relative names in *conf* are looked up.
     """
 
+    arguments: tuple[str, ...] = ()
+    """What follows the configuration in the command line."""
+
     def __init__(
         self, binary: Path, *, files: Mapping[str, bytes] | None = None, **conf: object
     ) -> None:
@@ -88,7 +91,7 @@ class RedisServer:
             return
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self.binary), str(self._write_conf())],
+                [str(self.binary), str(self._write_conf()), *self.arguments],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

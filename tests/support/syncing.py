@@ -12,6 +12,7 @@ import trio
 from sercha.adapters.clock import SystemClock
 from sercha.adapters.connectors.localfs import Localfs
 from sercha.adapters.parsing.text import PlainTextExtractor
+from sercha.adapters.postgres.schedules import PostgresScheduleStore
 from sercha.domain.source import ProviderType, Source, SyncState
 from sercha.domain.task import Claim, Outcome, TaskKind
 from sercha.services.attempt import Attempt
@@ -35,14 +36,7 @@ class Setup:
         self.connector = connector
         self.draining = trio.Event()
         self.owner: UUID | None = None
-        self.rules = Sources(
-            truth.pool,
-            truth.sources,
-            truth.documents,
-            truth.queue,
-            {ProviderType.LOCALFS: connector},
-            SystemClock(),
-        )
+        self.rules = self._rules()
         self.handler = SyncSource(
             truth.pool,
             truth.sources,
@@ -51,6 +45,21 @@ class Setup:
             {ProviderType.LOCALFS: connector},
             PlainTextExtractor(text_chars_max=TEXT_CHARS_MAX),
             SystemClock(),
+        )
+
+    def rules_with_schedules(self) -> Sources:
+        """Return rules that give new sources a schedule."""
+        return self._rules(PostgresScheduleStore(self.truth.pool))
+
+    def _rules(self, schedules: PostgresScheduleStore | None = None) -> Sources:
+        return Sources(
+            self.truth.pool,
+            self.truth.sources,
+            self.truth.documents,
+            self.truth.queue,
+            {ProviderType.LOCALFS: self.connector},
+            SystemClock(),
+            schedules=schedules,
         )
 
     async def live(self) -> UUID:

@@ -21,6 +21,14 @@ from lockd.redis import open_redis_store
         ("redis://box/?db=4", RedisAddress("box", 6379, 4)),
         ("redis://:p%40ss%2F@10.0.0.1/", RedisAddress("10.0.0.1", password="p@ss/")),
         ("redis://me:pw@[::1]:1/0", RedisAddress("::1", 1, 0, "me", "pw")),
+        (
+            "redis+sentinel://h1,h2:7/mymaster",
+            RedisAddress("mymaster", sentinels=(("h1", 26379), ("h2", 7))),
+        ),
+        (
+            "redis+sentinel://me:p%40@h1/m/3?sentinel_password=s",
+            RedisAddress("m", 6379, 3, "me", "p@", None, (("h1", 26379),), "s"),
+        ),
     ],
 )
 def test_parts_of_an_address(url: str, expected: RedisAddress) -> None:
@@ -32,6 +40,11 @@ def test_text_has_no_secrets() -> None:
     assert str(address) == "redis://[::1]:7000/2"
     assert "hush" not in repr(address)
     assert address.without_secrets("no: 'hush'") == "no: '***'"
+    watched = parse_address("redis+sentinel://:hush@h1,[::1]:7/m/1?sentinel_password=still")
+    assert str(watched) == "redis+sentinel://h1:26379,[::1]:7/m/1"
+    assert "hush" not in repr(watched)
+    assert "still" not in repr(watched)
+    assert watched.without_secrets("hush, still") == "***, ***"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +64,10 @@ def test_text_has_no_secrets() -> None:
         "redis://:pw@box:70000",
         "redis://box/hush",
         "redis://box/-1",
+        "redis+sentinel://:hush@h1,h2",
+        "redis+sentinel://:hush@h1,/m",
+        "redis+sentinel://:hush@h1:hush/m",
+        "redis+sentinel://:pw@h1/m/hush",
     ],
 )
 def test_broken_address_is_not_repeated(url: str) -> None:

@@ -21,6 +21,9 @@ GOOD = [
     f"redis://me:{PASSWORD}@[::1]:1/0",
     "redis://:p%40ss%2F%23@box",
     f"rediss://:{PASSWORD}@box:6380/1?ssl_check_hostname=no&ssl_cert_reqs=none",
+    "redis+sentinel://h1/mymaster",
+    f"redis+sentinel://me:{PASSWORD}@h1:26379,h2/mymaster/3?sentinel_password={PASSWORD}",
+    f"rediss+sentinel://:{PASSWORD}@h1:1,h2:2/mymaster/?db=2&ssl_cert_reqs=none",
 ]
 BAD = [
     PASSWORD,
@@ -40,8 +43,14 @@ BAD = [
     f"redis://box/0?{PASSWORD}",
     f"redis://box/0?password={PASSWORD}",
     "redis://box/0?ssl_cert_reqs=none",
-    f"rediss://box/0?ssl_cert_reqs={PASSWORD}",
+    "rediss://box/0?ssl_cert_reqs=perhaps",
     "rediss://box/0?ssl_keyfile=/k.pem",
+    f"redis+sentinel://:{PASSWORD}@h1:1,h2:2/",
+    f"redis+sentinel://:{PASSWORD}@h1:1,:2/mymaster",
+    f"redis+sentinel://:{PASSWORD}@h1:1,h2:x/mymaster",
+    f"redis+sentinel://:{PASSWORD}@h1/mymaster/{PASSWORD}",
+    "redis+sentinel://h1/mymaster?ssl_ca_certs=/ca.pem",
+    f"redis://h1,h2/0?sentinel_password={PASSWORD}",
 ]
 
 
@@ -72,6 +81,10 @@ def test_a_mask_never_shows_the_password(url: str) -> None:
         (f"rediss://me:{PASSWORD}@[::1]:1/0", "rediss://me:***@[::1]:1/0"),
         ("rediss://box/0?ssl_ca_certs=/etc/ca.pem", "rediss://box/0?ssl_ca_certs=/etc/ca.pem"),
         ("redis://me:p@box/0#x", "***"),
+        (
+            "redis+sentinel://:pw@h1:26379,h2/mymaster/3?sentinel_password=other",
+            "redis+sentinel://:***@h1:26379,h2/mymaster/3?sentinel_password=***",
+        ),
     ],
 )
 def test_a_mask_shows_the_rest(url: str, shown: str) -> None:

@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 
 import structlog
 import trio
@@ -128,14 +128,14 @@ class ServerProcess:
                 start_new_session=True,
                 **self.place.account.identity(),
             )
+            # Under the shield as well: without its configuration it would listen as it likes. A pipe takes so
+            # little at once, whether it is read or not.
+            assert self._process.stdin is not None
+            with suppress(trio.BrokenResourceError):
+                async with self._process.stdin as stream:
+                    await stream.send_all(self._configuration())
+        assert self._process is not None
         process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        try:
-            async with process.stdin as stream:
-                await stream.send_all(self._configuration())
-        except trio.BrokenResourceError:
-            return False
         while process.poll() is None:
             if await self._answers():
                 return True

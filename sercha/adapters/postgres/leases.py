@@ -34,6 +34,21 @@ async def open_postgres_leases(
         yield store
 
 
+class PostgresLeaseNames:
+    """`sercha.services.leases.LeaseNames` from the table of fences."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    async def list(self, limit: int) -> list[str]:
+        """Return names of leases in order."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT name FROM lease_fence ORDER BY name LIMIT %s", [limit]
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
+
 def _lend(give: Callable[[], AbstractAsyncContextManager[Connection]]) -> Lend:
     @asynccontextmanager
     async def lend() -> AsyncGenerator[Connection]:

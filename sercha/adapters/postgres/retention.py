@@ -17,12 +17,6 @@ DELETE FROM task WHERE id IN (
     ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 """
 
-_SLOTS: LiteralString = """
-DELETE FROM schedule_slot WHERE ctid = ANY (array(
-    SELECT ctid FROM schedule_slot WHERE recorded_at < now() - make_interval(secs => %(age)s)
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-"""
-
 _SESSIONS: LiteralString = """
 DELETE FROM session WHERE id IN (
     SELECT id FROM session WHERE expires_at < now() ORDER BY expires_at
@@ -45,10 +39,6 @@ class PostgresRetentionStore:
     async def remove_tasks(self, *, completed: float, others: float, limit: int) -> int:
         """Remove tasks that ended more than so many seconds ago: *completed* ones, *others*."""
         return await self._run(_TASKS, completed=completed, others=others, limit=limit)
-
-    async def remove_slots(self, *, age: float, limit: int) -> int:
-        """Remove slots of schedules that were recorded more than *age* seconds ago."""
-        return await self._run(_SLOTS, age=age, limit=limit)
 
     async def remove_sessions(self, *, limit: int) -> int:
         """Remove sessions that have expired."""

@@ -62,16 +62,11 @@ class PostgresScheduleStore:
             return set()
         tokens = {record.token for record in records}
         assert len(tokens) == 1, "one transaction has one token"
-        rows = await _all(
-            tx,
-            sql.RECORD,
-            {
-                **_keys(records),
-                "lasts": [record.last for record in records],
-                "token": tokens.pop(),
-            },
-        )
-        return {(row[0], row[1]) for row in rows}
+        lasts = [record.last for record in records]
+        values = {**_keys(records), "lasts": lasts, "token": tokens.pop()}
+        # Planned each time: a plan that is kept from when the table was small reads all of it for each slot.
+        cursor = await connection_of(tx).execute(sql.RECORD, values, prepare=False)
+        return {(row[0], row[1]) for row in await cursor.fetchall()}
 
     async def amend(self, tx: Transaction, records: Sequence[SlotRecord]) -> None:
         """Put another outcome and task to slots recorded in *tx*."""

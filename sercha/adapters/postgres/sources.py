@@ -137,9 +137,15 @@ class PostgresSourceStore:
         return _source(row) if row else None
 
     async def remove(self, tx: Transaction, source_id: UUID) -> bool:
-        """Remove the source, its sync state and issues; False when there is none."""
+        """Remove the source, its sync state, issues and schedules; False when there is none."""
         cursor = await connection_of(tx).execute("DELETE FROM source WHERE id = %s", [source_id])
         return cursor.rowcount == 1
+
+    async def hold_schedules(self, tx: Transaction, source_id: UUID) -> None:
+        """Keep others from acting on the source's schedules until *tx* ends."""
+        await connection_of(tx).execute(
+            "SELECT 1 FROM schedule WHERE source_id = %s ORDER BY id FOR UPDATE", [source_id]
+        )
 
     async def hold(self, tx: Transaction, source_id: UUID) -> bool | None:
         """Keep the source from being removed until *tx* ends; whether it is enabled, None when it is gone."""

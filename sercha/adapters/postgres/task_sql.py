@@ -50,7 +50,8 @@ ENQUEUE_KEYED: LiteralString = (
 
 # A task whose key is running is left alone, and so is every task when the owner is dead.
 _DUE: LiteralString = """
-    SELECT t.id, t.concurrency_key, t.priority, t.run_at FROM task t
+    SELECT t.id, t.concurrency_key, t.priority, t.run_at,
+           t.attempt = 0 AND t.tries_max >= 3 AS may_wait FROM task t
     WHERE t.state = 'queued' AND t.run_at <= now() AND t.kind = ANY (%(kinds)s)
       AND (t.concurrency_key IS NULL OR NOT EXISTS (
             SELECT 1 FROM task r
@@ -59,11 +60,17 @@ _DUE: LiteralString = """
 _IN_ORDER: LiteralString = """
     ORDER BY t.priority DESC, t.run_at, t.id"""
 
+# Whoever dies is charged for all that it had claimed. So only first attempts, of tasks that have tries to spare, are
+# claimed beyond the free slots, where they may not have been started: that is held against each task once at most.
 _TAKE: LiteralString = """
+), wanted AS (
+    SELECT * FROM (
+        SELECT due.*, row_number() OVER (ORDER BY priority DESC, run_at, id) AS place FROM due
+    ) AS numbered WHERE place <= %(free)s OR may_wait
 ), chosen AS (
-    SELECT id FROM due WHERE concurrency_key IS NULL
+    SELECT id FROM wanted WHERE concurrency_key IS NULL
     UNION ALL (
-        SELECT DISTINCT ON (concurrency_key) id FROM due WHERE concurrency_key IS NOT NULL
+        SELECT DISTINCT ON (concurrency_key) id FROM wanted WHERE concurrency_key IS NOT NULL
         ORDER BY concurrency_key, priority DESC, run_at, id)
 ), claimed AS (
     UPDATE task SET state = 'running', attempt = attempt + 1, tries = tries + 1,
@@ -178,11 +185,17 @@ UPDATE heartbeat SET expires_at = '-infinity' WHERE owner IN (
 
 REAP: LiteralString = (
     """
-WITH mine AS MATERIALIZED (
-    SELECT t.id, %(error)s AS error, 0::float8 AS delay, false AS is_final FROM task t
+WITH abandoned AS MATERIALIZED (
+    SELECT t.id, t.owner, t.attempt FROM task t
     WHERE t.state = 'running' AND NOT EXISTS (
         SELECT 1 FROM heartbeat b WHERE b.owner = t.owner AND b.expires_at > '-infinity')
-    ORDER BY t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED
+    ORDER BY t.id LIMIT %(limit)s
+), mine AS MATERIALIZED (
+    -- Compared again: one that another reaper took back may run by now under an owner that we do not see yet.
+    SELECT t.id, %(error)s AS error, 0::float8 AS delay, false AS is_final
+    FROM task t JOIN abandoned a ON t.id = a.id AND t.owner = a.owner AND t.attempt = a.attempt
+    WHERE t.state = 'running'
+    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
 )"""
     + _BACK
 )

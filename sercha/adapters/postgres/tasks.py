@@ -55,7 +55,8 @@ class PostgresTaskQueue:
         announce: Announce | None = None,
     ) -> None:
         self._pool = pool
-        self._announce = announce
+        self.announce = announce
+        """Told of tasks that may be claimed; None: PostgreSQL's notices tell."""
         self.claim_ttl = claim_ttl
 
     async def enqueue(self, tx: Transaction, tasks: Sequence[NewTask]) -> list[UUID]:
@@ -71,8 +72,8 @@ class PostgresTaskQueue:
             ids = batch.ids(await cursor.fetchall())
         except UniqueViolation:
             raise _exists() from None
-        if self._announce is not None:
-            due, announce = batch.due(ids), self._announce
+        if self.announce is not None:
+            due, announce = batch.due(ids), self.announce
             tx.after_commit(lambda: announce(due))
         return ids
 
@@ -83,8 +84,8 @@ class PostgresTaskQueue:
             ids = batch.ids(await self._run(batch.statement, self._values(batch)))
         except UniqueViolation:
             raise _exists() from None
-        if self._announce is not None:
-            self._announce(batch.due(ids))
+        if self.announce is not None:
+            self.announce(batch.due(ids))
         return ids
 
     async def register(self, owner: UUID, node_id: UUID) -> None:
@@ -100,15 +101,24 @@ class PostgresTaskQueue:
         """Stop living at once."""
         await self._run(sql.LEAVE, {"owner": owner})
 
-    async def claim(self, owner: UUID, limit: int, kinds: Collection[str]) -> list[Claim]:
+    async def claim(
+        self, owner: UUID, limit: int, kinds: Collection[str], *, free: int | None = None
+    ) -> list[Claim]:
         """Claim due tasks of *kinds*, by priority, due time, id."""
-        return await self._claim(sql.CLAIM, owner, kinds, {"limit": limit})
+        values = {"limit": limit, "free": limit if free is None else free}
+        return await self._claim(sql.CLAIM, owner, kinds, values)
 
     async def claim_ids(
-        self, owner: UUID, task_ids: Sequence[UUID], kinds: Collection[str]
+        self,
+        owner: UUID,
+        task_ids: Sequence[UUID],
+        kinds: Collection[str],
+        *,
+        free: int | None = None,
     ) -> list[Claim]:
         """Claim those of *task_ids* that may be claimed now."""
-        return await self._claim(sql.CLAIM_IDS, owner, kinds, {"ids": list(task_ids)})
+        values = {"ids": list(task_ids), "free": len(task_ids) if free is None else free}
+        return await self._claim(sql.CLAIM_IDS, owner, kinds, values)
 
     async def _claim(
         self, statement: LiteralString, owner: UUID, kinds: Collection[str], more: dict[str, Any]
@@ -147,7 +157,7 @@ class PostgresTaskQueue:
         accepted: set[UUID] = set()
         done = [outcome.claim for outcome in outcomes if outcome.error is None]
         if done:
-            wakes = self._announce is None and any(claim.is_keyed for claim in done)
+            wakes = self.announce is None and any(claim.is_keyed for claim in done)
             rows = await self._run(sql.COMPLETE, {**_tokens(done), "notify": wakes})
             accepted |= {row[0] for row in rows}
         if failed := [outcome for outcome in outcomes if outcome.error is not None]:
@@ -179,11 +189,11 @@ class PostgresTaskQueue:
     async def _back(self, statement: LiteralString, parameters: dict[str, Any]) -> set[UUID]:
         """Run a statement that takes attempts back, and tell of the tasks that can be claimed therefore."""
         try:
-            rows = await self._run(statement, {**parameters, "notify": self._announce is None})
+            rows = await self._run(statement, {**parameters, "notify": self.announce is None})
         except UniqueViolation:  # a twin was enqueued while ours went back to the queue
             raise Transient("tasks: raced with a task of the same key", code="claim-race") from None
-        if self._announce is not None:
-            self._announce([heir for _, heir in rows if heir is not None])
+        if self.announce is not None:
+            self.announce([heir for _, heir in rows if heir is not None])
         return {row[0] for row in rows}
 
     async def verify(self, tx: Transaction, claim: Claim, *, progressed: bool = False) -> None:
@@ -253,7 +263,7 @@ class PostgresTaskQueue:
         return counts
 
     def _values(self, batch: _Batch) -> dict[str, Any]:
-        return {**batch.columns, "notify": self._announce is None}
+        return {**batch.columns, "notify": self.announce is None}
 
     async def _run(
         self, statement: LiteralString, parameters: dict[str, Any]

@@ -11,6 +11,7 @@ from sercha.roles.api import (
     health,
     index,
     problems,
+    schedules,
     search,
     settings,
     setup,
@@ -26,7 +27,20 @@ from sercha.roles.api.traffic import Traffic
 
 PREFIX = "/api/v1"
 
-_ROOMS = (admin, auth, documents, index, search, settings, setup, sources, sync, tasks, users)
+_ROOMS = (
+    admin,
+    auth,
+    documents,
+    index,
+    schedules,
+    search,
+    settings,
+    setup,
+    sources,
+    sync,
+    tasks,
+    users,
+)
 
 
 def create_app(services: ProbeServices, *, traffic: Traffic | None = None) -> QuartTrio:

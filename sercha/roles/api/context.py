@@ -12,7 +12,10 @@ from sercha.roles.api.traffic import Traffic
 from sercha.services.accounts import Accounts
 from sercha.services.documents import Documents
 from sercha.services.index_care import IndexCare
+from sercha.services.leases import Leases
 from sercha.services.ports import NodeStore, TaskQueue
+from sercha.services.ports.task_admin import TaskAdmin
+from sercha.services.schedules import Schedules
 from sercha.services.search import Search
 from sercha.services.sources import Sources
 from sercha.telemetry.health import Health
@@ -52,6 +55,9 @@ class ApiServices(ProbeServices):
     search: Search
     index: IndexCare
     queue: TaskQueue
+    task_admin: TaskAdmin
+    schedules: Schedules
+    leases: Leases
     nodes: NodeStore
 
 

@@ -73,6 +73,11 @@ class Desk:
             return 0
         return min(AHEAD_MAX, int(self.slots * AHEAD_SECONDS / max(self._mean_seconds, 1e-6)))
 
+    @property
+    def free(self) -> int:
+        """Slots that the next claims get at once."""
+        return max(0, self.slots - self.busy - len(self._waiting))
+
     def room(self) -> int:
         """Return how many more claims are wanted; 0 also when it is not worth a request yet."""
         ahead = self.ahead

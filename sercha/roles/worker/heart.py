@@ -15,6 +15,7 @@ from sercha.errors import SerchaError
 from sercha.roles.worker.desk import Desk, Key
 from sercha.services.backoff import Backoff
 from sercha.services.ports import TaskQueue
+from sercha.services.waiting import until_any
 from sercha.telemetry import metrics
 
 CLOCK_DRIFT = 0.01
@@ -34,6 +35,7 @@ class Heart:
         self._interval = queue.claim_ttl / 3
         self._trusted_until = 0.0
         self._alive = trio.Event()
+        self._told_dead = trio.Event()
         self._strangers: set[Key] = set()
         """Claims under our name that the last beat showed and nobody here knows."""
         self.owner: UUID | None = None
@@ -51,7 +53,12 @@ class Heart:
         """Live until cancelled; errors of the ledger are met with a bounded back-off."""
         while True:
             owner = await self._register()
-            await self._live(owner)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beat_until_dead, owner)
+                await self._wait_for_death()
+                # At once: a beat that gets no answer may take its time to end.
+                self._die(owner)
+                nursery.cancel_scope.cancel("dead")
 
     async def leave(self) -> None:
         """Say that this worker is no more, within `LEAVE_TIMEOUT` seconds; errors are logged only."""
@@ -77,29 +84,37 @@ class Heart:
                 continue
             self._trust(sent_at)
             if trio.current_time() < self._trusted_until:
+                self._told_dead = trio.Event()
                 self.owner = owner
                 self._alive.set()
                 return owner
 
-    async def _live(self, owner: UUID) -> None:
-        """Beat until the time is over."""
-        backoff = Backoff(base=0.2, cap=self._interval / 3)
-        while trio.current_time() < self._trusted_until:
-            pause = backoff.next() if backoff.failures else self._interval
-            await trio.sleep_until(min(self._trusted_until, trio.current_time() + pause))
-            try:
-                with trio.CancelScope(deadline=self._trusted_until):
-                    if not await self._beat(owner):
-                        break
-                    backoff.reset()
-            except SerchaError as error:
-                metrics.DB_RETRIES.inc()
-                backoff.failures = max(1, backoff.failures)
-                _log.warning("worker.beat_failed", error=error.message)
+    async def _wait_for_death(self) -> None:
+        """Return when the time is over, or the ledger has said so."""
+        while (now := trio.current_time()) < self._trusted_until:
+            await until_any(self._trusted_until - now, self._told_dead)
+            if self._told_dead.is_set():
+                return
+
+    def _die(self, owner: UUID) -> None:
         self.owner, self._alive = None, trio.Event()
         self._strangers = set()
         lost = self._desk.lose(self._desk.expected())
         _log.warning("worker.died", owner=str(owner), claims_lost=lost)
+
+    async def _beat_until_dead(self, owner: UUID) -> None:
+        backoff = Backoff(base=0.2, cap=self._interval / 3)
+        while True:
+            await trio.sleep(backoff.next() if backoff.failures else self._interval)
+            try:
+                if not await self._beat(owner):
+                    self._told_dead.set()
+                    return
+                backoff.reset()
+            except SerchaError as error:
+                metrics.DB_RETRIES.inc()
+                backoff.failures = max(1, backoff.failures)
+                _log.warning("worker.beat_failed", error=error.message)
 
     async def _beat(self, owner: UUID) -> bool:
         """Beat once, and give up the claims that the answer does not name; False when we are dead."""
@@ -107,6 +122,8 @@ class Heart:
         kept = await self._queue.beat(owner)
         if kept is None:
             return False
+        if self.owner != owner:
+            return True  # the answer came too late
         self._trust(sent_at)
         self.beat_at = trio.current_time()
         mine = [held for held in expected if held.claim.owner == owner]

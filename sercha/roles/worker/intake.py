@@ -6,7 +6,7 @@ time and no task: while it is away the ledger is asked for due tasks, on notice 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from math import inf
 from random import Random
 from uuid import UUID
@@ -18,7 +18,7 @@ from sercha.domain.task import Claim
 from sercha.errors import SerchaError, Unavailable
 from sercha.roles.worker.desk import Desk
 from sercha.roles.worker.heart import Heart
-from sercha.roles.worker.relay import Confirmer
+from sercha.roles.worker.relay import Confirmer, Relay
 from sercha.roles.worker.settler import Settler
 from sercha.services.backoff import Backoff
 from sercha.services.ports import Delivery, Dispatch, Notices, Subscription, TaskQueue
@@ -50,6 +50,7 @@ class Intake:
         *,
         poll_interval: float,
         dispatch: Dispatch | None = None,
+        relay: Relay | None = None,
         confirmer: Confirmer | None = None,
         random: Random | None = None,
     ) -> None:
@@ -60,13 +61,16 @@ class Intake:
         self._notices = notices
         self._kinds = kinds
         self._dispatch = dispatch
+        self._relay = relay
         self._confirmer = confirmer
         self._random = random or Random()
         self._stopping = trio.Event()
         self._backoff = Backoff(base=0.2, cap=10.0)
         self._receiving: trio.CancelScope | None = None
-        self._undecided: Sequence[Delivery] = ()
+        self._undecided: list[Delivery] = []
         """Taken from the dispatch, and not decided by the ledger yet."""
+        self._needs_slot = False
+        """The ledger has kept something back: perhaps tasks that are claimed for a free slot only."""
         self.poll_interval = poll_interval
         self.dispatch_error: str | None = None
         """Why the dispatch is not used at present."""
@@ -79,26 +83,29 @@ class Intake:
 
     async def run(self) -> None:
         """Claim until stopped. Cancelled, a claim may be under way: its tasks come back by our death."""
-        if self._dispatch is None or self._confirmer is None:
+        if self._dispatch is None or self._confirmer is None or self._relay is None:
             await self._by_ledger(inf, self.poll_interval)
             return
-        await self._by_dispatch(self._dispatch, self._confirmer)
+        await self._by_dispatch(self._dispatch, self._confirmer, self._relay)
         if self._undecided:  # others must not wait until we are known to be dead
             self._confirmer.add(self._undecided)
 
-    async def _by_dispatch(self, dispatch: Dispatch, confirmer: Confirmer) -> None:
+    async def _by_dispatch(self, dispatch: Dispatch, confirmer: Confirmer, relay: Relay) -> None:
         backoff = Backoff(base=0.2, cap=5.0)
         while not self._stopping.is_set():
             try:
                 await dispatch.open()
-                self._undecided = ()  # what we still have comes again
+                self._undecided = []  # what we still have comes again
+                await relay.recover()
+                confirmer.has_failed = False
                 if self.dispatch_error is not None:
                     _log.info("dispatch.recovered")
                 self.dispatch_error = None
-                while not (self._stopping.is_set() or confirmer.has_failed):
+                while not (self._stopping.is_set() or confirmer.has_failed or relay.error):
                     await self._take(dispatch, confirmer)
                     backoff.reset()
-                confirmer.has_failed = False
+                if relay.error:
+                    raise relay.error
             except Unavailable as error:
                 if self.dispatch_error is None:
                     _log.warning("dispatch.lost", error=error.message)
@@ -106,20 +113,29 @@ class Intake:
                 await self._by_ledger(trio.current_time() + backoff.next(), AWAY_POLL)
 
     async def _take(self, dispatch: Dispatch, confirmer: Confirmer) -> None:
-        """Take entries, claim their tasks, and let the entries go."""
+        """Take entries, claim their tasks, and let the entries go that the ledger has decided about."""
+        room = await self._room(inf)
+        if not room:
+            return
         if not self._undecided:
-            room = await self._room(inf)
-            if not room:
-                return
             with trio.CancelScope() as self._receiving:
                 self._undecided = await dispatch.receive(room, wait=RECEIVE_WAIT)
             self._receiving = None
-        if self._undecided:
-            ids = [delivery.task_id for delivery in self._undecided]
-            claims = await self._claim(lambda owner: self._queue.claim_ids(owner, ids, self._kinds))
-            if claims is not None:
-                confirmer.add(self._undecided)
-                self._undecided = ()
+            if not self._undecided:
+                return
+        ids, free = [delivery.task_id for delivery in self._undecided], self._desk.free
+        claims = await self._claim(
+            lambda owner: self._queue.claim_ids(owner, ids, self._kinds, free=free)
+        )
+        if claims is None:
+            return
+        # What was not claimed is gone, or was not for now, if there was a slot for it and it did not take it.
+        claimed = {claim.task_id for claim in claims}
+        is_decided = len(claims) == len(ids) or (free > len(claims))
+        done = [each for each in self._undecided if is_decided or each.task_id in claimed]
+        confirmer.add(done)
+        self._undecided = [each for each in self._undecided if each not in done]
+        self._needs_slot = bool(self._undecided)
 
     async def _by_ledger(self, until: float, interval: float) -> None:
         """Claim from the ledger until the time *until*, on notice and about every *interval* seconds."""
@@ -128,10 +144,16 @@ class Intake:
                 room = await self._room(until)
                 if not room:
                     continue
+                free = self._desk.free
                 claims = await self._claim(
-                    lambda owner, room=room: self._queue.claim(owner, room, self._kinds)
+                    lambda owner, room=room, free=free: self._queue.claim(
+                        owner, room, self._kinds, free=free
+                    )
                 )
-                if claims is not None and len(claims) < room:
+                if claims is None:
+                    continue
+                self._needs_slot = len(claims) < room and len(claims) >= free
+                if len(claims) < room and not self._needs_slot:
                     await self._pause(min(interval, self.poll_interval), until, subscription)
 
     async def _pause(self, interval: float, until: float, subscription: Subscription) -> None:
@@ -141,7 +163,7 @@ class Intake:
 
     async def _room(self, until: float) -> int:
         """Return how many claims are wanted, as soon as it is some; 0 when stopped, or after *until*."""
-        while not (room := self._desk.room()):
+        while not (room := self._desk.room()) or (self._needs_slot and not self._desk.free):
             patience = HOARD_SECONDS if self._desk.waiting else inf
             seconds = min(patience, max(0.0, until - trio.current_time()))
             await until_any(seconds, self._stopping, self._desk.freed)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from random import Random
+from uuid import UUID
 
 import structlog
 import trio
 
-from sercha.errors import SerchaError
+from sercha.errors import SerchaError, Unavailable
 from sercha.roles.worker.desk import Desk
 from sercha.services.backoff import Backoff
 from sercha.services.ports import Delivery, Dispatch, TaskQueue
@@ -48,6 +49,8 @@ class Relay:
         self._random = random or Random()
         self._low = Signal()
         self._may_have_more = False
+        self.error: Unavailable | None = None
+        """Why nothing can be offered: the dispatch is of no use then, although it may hand out what it has."""
 
     @property
     def window(self) -> int:
@@ -82,7 +85,25 @@ class Relay:
         due = await self._queue.due(window, self._kinds)
         self._may_have_more = len(due) == window
         if due:
-            self.note_level(await self._dispatch.offer(due))
+            await self._send(due)
+
+    async def recover(self) -> None:
+        """Offer once more after `error`, of which nothing else is known to have ended.
+
+        Raises:
+            Unavailable: it still cannot be done.
+        """
+        if self.error is not None:
+            await self._send(await self._queue.due(1, self._kinds))
+
+    async def _send(self, due: Sequence[UUID]) -> None:
+        try:
+            entries = await self._dispatch.offer(due)
+        except Unavailable as error:
+            self.error = error
+            raise
+        self.error = None
+        self.note_level(entries)
 
 
 class Confirmer:

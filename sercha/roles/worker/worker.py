@@ -102,6 +102,7 @@ class Worker:
             kinds,
             poll_interval=settings.poll_interval,
             dispatch=dispatch,
+            relay=self._relay,
             confirmer=self._confirmer,
         )
 

@@ -45,7 +45,11 @@ class SourceStore(Protocol):
         ...
 
     async def remove(self, tx: Transaction, source_id: UUID) -> bool:
-        """Remove the source, its sync state and issues; False when there is none."""
+        """Remove the source, its sync state, issues and schedules; False when there is none."""
+        ...
+
+    async def hold_schedules(self, tx: Transaction, source_id: UUID) -> None:
+        """Keep others from acting on the source's schedules until *tx* ends: before its tasks are touched."""
         ...
 
     async def sync_state(self, source_id: UUID) -> SyncState | None:

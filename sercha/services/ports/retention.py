@@ -12,10 +12,6 @@ class RetentionStore(Protocol):
         """Tasks that ended more than so many seconds ago: *completed* ones, *others* (dead, cancelled)."""
         ...
 
-    async def remove_slots(self, *, age: float, limit: int) -> int:
-        """Slots of schedules that were recorded more than *age* seconds ago."""
-        ...
-
     async def remove_sessions(self, *, limit: int) -> int:
         """Sessions that have expired."""
         ...

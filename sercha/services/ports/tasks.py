@@ -41,8 +41,14 @@ class TaskQueue(Protocol):
         """Stop living; claims that are left are taken back by the next `reap`."""
         ...
 
-    async def claim(self, owner: UUID, limit: int, kinds: Collection[str]) -> list[Claim]:
+    async def claim(
+        self, owner: UUID, limit: int, kinds: Collection[str], *, free: int | None = None
+    ) -> list[Claim]:
         """Claim up to *limit* due tasks of *kinds*, by priority, due time, id; empty when there are none.
+
+        The first *free* of them (None: all) start at once. Those after them may have to wait for a slot, so
+        they are only tasks that have never been claimed and have three tries or more: a death before they start
+        is charged to them. Fewer than *limit* may be because of that.
 
         Tasks of other kinds are left to workers that know them: versions may run side by side. Without an
         answer tasks may have been claimed: the next `beat` shows them.
@@ -50,7 +56,12 @@ class TaskQueue(Protocol):
         ...
 
     async def claim_ids(
-        self, owner: UUID, task_ids: Sequence[UUID], kinds: Collection[str]
+        self,
+        owner: UUID,
+        task_ids: Sequence[UUID],
+        kinds: Collection[str],
+        *,
+        free: int | None = None,
     ) -> list[Claim]:
         """Claim those of *task_ids* that are due, of *kinds* and free, as `claim` does."""
         ...

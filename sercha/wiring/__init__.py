@@ -1,0 +1,37 @@
+"""Settings to adapters to services: the only place that knows them all.
+
+Each function that opens something is an async context manager, so the order of blocks is the order of
+dependence, and leaving them in reverse is the order of shutdown.
+"""
+
+from sercha.wiring.process import (
+    Process,
+    open_leases,
+    open_process,
+    open_search,
+    warn_of_missing_roots,
+)
+from sercha.wiring.roles import (
+    make_accounts,
+    make_api_services,
+    make_probes,
+    make_registrar,
+    make_scheduler,
+    make_sources,
+    make_worker,
+)
+
+__all__ = [
+    "Process",
+    "make_accounts",
+    "make_api_services",
+    "make_probes",
+    "make_registrar",
+    "make_scheduler",
+    "make_sources",
+    "make_worker",
+    "open_leases",
+    "open_process",
+    "open_search",
+    "warn_of_missing_roots",
+]
