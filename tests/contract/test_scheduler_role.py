@@ -213,6 +213,25 @@ async def test_a_lost_lease_cancels_the_step_and_nothing_of_it_stays(cluster: Cl
     assert first.scheduler.statistics().state is not SchedulerState.STOPPED
 
 
+async def test_a_holder_who_does_not_know_of_his_loss_is_refused_by_the_fence(
+    cluster: Cluster,
+) -> None:
+    """It would renew, and so notice, after twenty seconds only."""
+    node = await cluster.node(ttl=60)
+    await node.until(LEADING)
+    stale = node.scheduler.statistics().token
+    assert stale is not None
+    async with open_pool(cluster.url) as pool, cluster.leases(pool) as store:
+        await store.evict(LEASE)
+
+    await cluster.lab.add_many(5)
+    await cluster.enqueued(5)
+
+    tokens = await cluster.lab.truth.value("SELECT array_agg(DISTINCT token) FROM schedule_slot")
+    assert tokens == [node.scheduler.statistics().token]
+    assert tokens != [stale]
+
+
 async def test_a_holder_that_fell_silent_is_followed_when_its_time_is_over(
     cluster: Cluster,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import trio
@@ -98,7 +98,7 @@ async def test_a_beat_that_waits_for_a_reaper_does_not_revive_the_dead(truth: Tr
 async def test_a_claim_that_came_too_late_for_the_reaper_is_found_by_the_next(truth: Truth) -> None:
     await enqueue(truth, TASK)
     async with truth.pool.transaction() as tx:
-        values = {"owner": ME, "limit": 1, "kinds": KINDS}
+        values = {"owner": ME, "limit": 1, "free": 1, "kinds": KINDS}
         await tx.connection.execute(task_sql.CLAIM, values)
         await truth.expire(ME)
         assert await truth.queue.reap() == 0  # our claim is not to be seen yet
@@ -187,3 +187,47 @@ async def test_progress_forgives_the_tries_so_far(truth: Truth) -> None:
         async with truth.pool.transaction() as tx:
             await truth.queue.verify(tx, claim, progressed=True)
         await lose_all(truth)
+
+
+async def test_a_reaper_takes_nothing_from_an_owner_that_it_does_not_see_yet(truth: Truth) -> None:
+    """While it waits for the row, the task is taken back and claimed by a newcomer."""
+    (task_id,) = await enqueue(truth, TASK)
+    await truth.queue.claim(ME, 1, KINDS)
+    await truth.value(task_sql.EXPIRE_ALL)
+    newcomer = uuid4()
+    patient = task_sql.REAP.replace(" SKIP LOCKED", "")  # waits where the real one steps aside
+    values = {"error": "x", "refund": 0, "limit": 9, "notify": False}
+
+    async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
+        await tx.connection.execute("SELECT 1 FROM task FOR UPDATE")
+        nursery.start_soon(run, truth, patient, values)
+        await truth.blocked(1)
+        await tx.connection.execute(task_sql.REGISTER, newcomer_values(newcomer))
+        await tx.connection.execute("UPDATE task SET owner = %s, attempt = attempt + 1", [newcomer])
+
+    assert await truth.queue.beat(newcomer) == {(task_id, 2)}
+
+
+async def run(truth: Truth, statement: str, values: dict[str, object]) -> None:
+    async with truth.pool.connection() as connection:
+        await connection.execute(statement.encode(), values)
+
+
+def newcomer_values(owner: UUID) -> dict[str, object]:
+    return {"owner": owner, "node_id": owner, "ttl": 60.0}
+
+
+async def test_only_first_attempts_with_tries_to_spare_are_claimed_for_later(truth: Truth) -> None:
+    """Whoever dies is charged for all claims: what did not start must survive that."""
+    await enqueue(truth, TASK, TASK)
+    for claim in await truth.queue.claim(ME, 2, KINDS):
+        await truth.queue.give_back([claim])
+    fresh, frail = await enqueue(truth, TASK, replace(TASK, tries_max=2))
+
+    (again,) = await truth.queue.claim(ME, 9, KINDS, free=0)
+    claims = await truth.queue.claim(ME, 9, KINDS, free=1)
+    rest = await truth.queue.claim(ME, 9, KINDS, free=2)
+
+    assert again.task_id == fresh
+    assert [claim.attempt for claim in claims] == [2]
+    assert [claim.task_id for claim in rest][1:] == [frail]

@@ -143,7 +143,10 @@ async def test_prune_does_not_wait_for_a_task_that_somebody_holds(truth: Truth) 
     held, free = [await ended_task(truth, "dead", 31) for _ in range(2)]
     async with truth.pool.transaction() as tx:
         await tx.connection.execute("SELECT 1 FROM task WHERE id = %s FOR UPDATE", [held])
-        await prune_on(truth)(Attempt(await claim(truth, task_of(TaskKind.PRUNE)), trio.Event()))
+        with trio.fail_after(10):
+            await prune_on(truth)(
+                Attempt(await claim(truth, task_of(TaskKind.PRUNE)), trio.Event())
+            )
 
     assert await truth.queue.get(held) is not None
     assert await truth.queue.get(free) is None

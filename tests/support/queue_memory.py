@@ -55,7 +55,9 @@ class MemoryQueue:
         await self._answer()
         self._expires_at[owner] = -math.inf
 
-    async def claim(self, owner: UUID, limit: int, kinds: Collection[str]) -> list[Claim]:
+    async def claim(
+        self, owner: UUID, limit: int, kinds: Collection[str], *, free: int | None = None
+    ) -> list[Claim]:
         await self._answer()
         queued = [task for task, state in self.states.items() if state is TaskState.QUEUED]
         return [self._claimed(owner, task) for task in queued[:limit]] if self._lives(owner) else []

@@ -57,7 +57,7 @@ def random_tasks(rng: random.Random, number: int) -> list[NewTask]:
 
 def _task(kind: str, rng: random.Random) -> NewTask:
     seconds = rng.uniform(0.001, 0.02)
-    options: Any = {"priority": rng.choice((-5, 0, 0, 0, 5)), "tries_max": 8}
+    options: dict[str, Any] = {"priority": rng.choice((-5, 0, 0, 0, 5)), "tries_max": 8}
     if rng.random() < 0.1:
         options["delay"] = rng.uniform(0.0, 3.0)
     if kind == "long":

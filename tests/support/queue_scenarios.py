@@ -18,8 +18,8 @@ PATIENCE = 12.0
 async def starve(rig: Rig, *options: str) -> tuple[History, UUID]:
     """Let the first attempt end, as if well, while the second one runs, which ends well after it."""
     starved = await rig.start(*options)
-    payload = {"seconds": 3 * TTL, "gate": str(rig.gate())}
-    (task_id,) = await rig.add(NewTask("starve", payload))
+    task = NewTask("starve", {"seconds": 3 * TTL, "gate": str(rig.gate())})
+    (task_id,) = await rig.add(task)
     await starved.wait_for("run.started")
     heir = await rig.start(*options)
     await heir.wait_for("run.started", task=str(task_id), attempt=2)
