@@ -13,7 +13,8 @@ import pstats
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -52,7 +53,23 @@ async def work(desk: Desk, settings: sercha.Settings) -> None:
         desk.run(sent)
 
     desk.go_to_work(partial(trio.from_thread.run_sync, drain.set, trio_token=token))
-    await sercha.run_worker(settings, handlers={"noop": noop}, drain=drain)
+    with profiled(desk):
+        await sercha.run_worker(settings, handlers={"noop": noop}, drain=drain)
+    desk.end_work()
+
+
+@contextmanager
+def profiled(desk: Desk) -> Generator[None]:
+    """Write what the block's time goes to, if that is asked for."""
+    folder = os.environ.get(PROFILE_VARIABLE)
+    if folder is None:
+        yield
+        return
+    with cProfile.Profile() as profile:
+        yield
+    text = io.StringIO()
+    pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(PROFILE_LINES)
+    Path(folder, f"{desk.variant}-{os.getpid()}.txt").write_text(text.getvalue())
 
 
 async def enqueue(desk: Desk, queue: TaskQueue) -> None:
@@ -124,18 +141,8 @@ def main() -> None:
     )
     if desk.command == "prepare":
         prepare(desk)
-        return
-    folder = os.environ.get(PROFILE_VARIABLE)
-    if folder is None or desk.command != "work":
-        trio.run(run, desk)
     else:
-        profile = cProfile.Profile()
-        profile.runcall(trio.run, run, desk)
-        text = io.StringIO()
-        pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(PROFILE_LINES)
-        Path(folder, f"{desk.variant}-{os.getpid()}.txt").write_text(text.getvalue())
-    if desk.command == "work":
-        desk.end_work()
+        trio.run(run, desk)
 
 
 if __name__ == "__main__":

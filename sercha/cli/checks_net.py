@@ -1,4 +1,4 @@
-"""What `sercha doctor` finds by asking: PostgreSQL, whoever answers on the port, the API of the profile."""
+"""What `sercha doctor` finds by asking: PostgreSQL, Redis, whoever has the port, the API of the profile."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 
 import trio
 
+from lockd import StoreUnreachable
 from sercha.adapters.postgres.migrate import schema_state
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
 from sercha.cli.api import Access, find_access, open_api
 from sercha.cli.checks import Finding, Verdict
 from sercha.cli.status import local_url
 from sercha.errors import Conflict, SerchaError
-from sercha.settings import Settings
+from sercha.settings import Role, Settings
 from sercha.settings.database_url import mask_database_url
+from sercha.settings.redis_url import mask_redis_url
 
 POSTGRES_MIN = 14
 DATABASE_TIMEOUT = 10.0
@@ -55,6 +57,32 @@ async def check_database(settings: Settings) -> list[Finding]:
         return [Finding("database", Verdict.FAIL, message, mend)]
     except SerchaError as error:
         return [Finding("database", Verdict.FAIL, f"{shown}: {error.message}", mend)]
+
+
+async def check_redis(settings: Settings) -> list[Finding]:
+    """Check that Redis is there, if it is to be used, that it is no replica, and that it throws nothing away."""
+    if settings.redis_url is None:
+        is_private = settings.role is Role.UP and settings.database_url is None
+        message = (
+            "private, started by `sercha up`" if is_private else "none: PostgreSQL does it all"
+        )
+        return [Finding("redis", Verdict.OK, message)]
+    from lockd.redis import open_redis_client  # brings asyncio along: not for every command
+
+    shown = mask_redis_url(settings.redis_url)
+    mend = "check REDIS_URL and that the server runs; until then tasks come from PostgreSQL"
+    try:
+        async with open_redis_client(settings.redis_url, connections_max=1) as client:
+            await client.request(("PING",))
+            try:
+                [reply] = await client.request(("INFO",))
+            except StoreUnreachable as error:
+                if error.refusal is None:
+                    raise
+                return [Finding("redis", Verdict.OK, f"{shown}: there; its user may not ask more")]
+    except (StoreUnreachable, ValueError) as error:
+        return [Finding("redis", Verdict.FAIL, f"{shown}: {error}", mend)]
+    return _judge_redis(shown, _facts(reply))
 
 
 async def check_port(settings: Settings) -> list[Finding]:
@@ -103,6 +131,30 @@ async def _check_server(pool: ConnectionPool, shown: str) -> list[Finding]:
     verdict = Verdict.WARN if skew > CLOCK_SKEW_WARN else Verdict.OK
     mend = "synchronise the clocks (NTP)" if verdict is Verdict.WARN else ""
     findings.append(Finding("clock", verdict, f"{skew:.1f} s from the database's", mend))
+    return findings
+
+
+def _facts(info: bytes) -> dict[str, str]:
+    """Read the reply to INFO."""
+    lines = info.decode(errors="replace").splitlines()
+    return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
+
+
+def _judge_redis(shown: str, facts: dict[str, str]) -> list[Finding]:
+    version = facts.get("valkey_version")
+    name = f"Valkey {version}" if version else f"Redis {facts.get('redis_version', '')}"
+    findings = [Finding("redis", Verdict.OK, f"{shown}: {name}")]
+    if facts.get("role") == "slave":
+        mend = "give the master's address in REDIS_URL, or that of the Sentinels"
+        findings = [Finding("redis", Verdict.FAIL, f"{shown}: is a replica", mend)]
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        message = f"maxmemory-policy is {policy}: what Sercha keeps there may be thrown away"
+        mend = "set maxmemory-policy noeviction"
+        findings.append(Finding("redis memory", Verdict.WARN, message, mend))
+    if facts.get("aof_enabled", "1") == "0":
+        message = "appendonly is off: a restart forgets the lease, and scheduling is handed over"
+        findings.append(Finding("redis disk", Verdict.WARN, message, "set appendonly yes"))
     return findings
 
 

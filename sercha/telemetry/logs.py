@@ -18,7 +18,7 @@ MASK = "***"
 
 _SECRET_KEY = re.compile(
     r"(^|_)(password|passwd|secret|token|authorization|cookie|credentials?|master_key|api_key|conninfo|"
-    r"database_url)$",
+    r"database_url|redis_url)$",
     re.IGNORECASE,
 )
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")

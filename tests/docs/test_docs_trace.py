@@ -168,7 +168,8 @@ async def test_what_the_page_says_commits_together_does(settings: str, folder: P
         assert await truth.value("SELECT state FROM task") == "completed"
         assert await truth.value("SELECT status FROM sync_state") == "completed"
         assert await truth.value("SELECT cursor FROM sync_state") is None
-        assert await truth.value("SELECT count(*) FROM task_heartbeat") == 0
+        assert await truth.value("SELECT owner FROM task") is None
+        assert await truth.value("SELECT count(*) FROM heartbeat WHERE expires_at > now()") == 0
 
 
 async def test_the_example_leaves_no_port_and_no_connection_behind(

@@ -6,12 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -19,30 +17,12 @@ import pytest
 import trio
 
 from lockd import hold
-from sercha.adapters.postgres.leases import PostgresLeaseNames, open_postgres_leases
-from sercha.adapters.postgres.pool import ConnectionPool
-from sercha.adapters.postgres.schedules import PostgresScheduleStore
+from sercha.adapters.postgres.leases import open_postgres_leases
 from sercha.domain.account import Role
-from sercha.roles.api import ApiServices, create_app, run_api
-from sercha.services.leases import Leases
-from sercha.services.schedules import Schedules
-from tests.support.api import ADMIN, Api, open_services
+from sercha.roles.api import run_api
+from tests.support.api import ADMIN, Api, open_api, open_services
 
 BODY = {"name": "nightly", "kind": "cron", "spec": "0 3 * * *", "task_kind": "sync_all"}
-URL = "/api/v1/schedules"
-
-
-@asynccontextmanager
-async def with_schedules(
-    services: ApiServices, pool: ConnectionPool
-) -> AsyncGenerator[ApiServices]:
-    store = PostgresScheduleStore(pool)
-    async with open_postgres_leases(pool, max_open=10) as leases:
-        yield replace(
-            services,
-            schedules=Schedules(pool, store, services.queue),
-            leases=Leases(leases, PostgresLeaseNames(pool)),
-        )
 
 
 @dataclass
@@ -71,15 +51,8 @@ class Room:
 
 @pytest.fixture
 async def room(postgres_url: str, tmp_path: Path):
-    async with (
-        open_services(postgres_url, tmp_path) as (services, pool, index),
-        with_schedules(services, pool) as complete,
-    ):
-        app = create_app(complete)
-        transport = httpx.ASGITransport(app=cast("Any", app))
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
-            api = Api(app, client, complete, pool, index, tmp_path)
-            yield Room(api, await api.setup())
+    async with open_api(postgres_url, tmp_path) as api:
+        yield Room(api, await api.setup())
 
 
 async def test_a_schedule_lives_from_creation_to_removal(room: Room) -> None:
@@ -192,14 +165,13 @@ async def test_leases_are_listed_and_can_be_taken_away(room: Room) -> None:
 
 async def test_the_commands_do_what_they_say(postgres_url: str, tmp_path: Path) -> None:
     async with (
-        open_services(postgres_url, tmp_path) as (services, pool, _),
-        with_schedules(services, pool) as complete,
+        open_services(postgres_url, tmp_path) as (services, _, _),
         trio.open_nursery() as nursery,
     ):
-        run = partial(run_api, complete, host="127.0.0.1", port=0, drain=trio.Event(), grace=1)
+        run = partial(run_api, services, host="127.0.0.1", port=0, drain=trio.Event(), grace=1)
         [url] = await nursery.start(run)
-        await complete.accounts.setup(**ADMIN)
-        session = await complete.accounts.login(ADMIN["email"], ADMIN["password"])
+        await services.accounts.setup(**ADMIN)
+        session = await services.accounts.login(ADMIN["email"], ADMIN["password"])
         environ = {**os.environ, "SERCHA_URL": url, "SERCHA_TOKEN": session.token}
 
         async def sercha(*words: str) -> str:

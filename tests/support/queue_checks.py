@@ -7,9 +7,10 @@ checks a folder of histories that a failed test has kept.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Rule(StrEnum):
     OVERLAPPED = (
         "two runs at once, although the first one's worker was alive and could be reached (I10)"
     )
+    STARTED_STALE = "a run began although a newer claim of its task had been made (I10)"
     SHARED_A_KEY = "two tasks of one concurrency key ran at once (I11)"
     STALE_EFFECT = "an effect was accepted after a newer claim, or without one (I3)"
     EARLY = "ran before its delay was over"
@@ -97,6 +99,9 @@ class _Indexed:
         self.rows = {row.task: row for row in history.rows}
         self.enqueues = {enqueue.n: enqueue for enqueue in history.enqueues}
         self._absences: defaultdict[int | None, list[Absence]] = defaultdict(list)
+        self._starts: defaultdict[int, list[float]] = defaultdict(list)
+        for run in sorted(history.runs, key=lambda run: run.started_at):
+            self._starts[run.life].append(run.started_at)
         for absence in history.absences:
             self._absences[absence.life].append(absence)
 
@@ -114,6 +119,15 @@ class _Indexed:
             absence.begun_at <= at and at <= absence.ended_at + GRACE
             for life in (run.life, None)
             for absence in self._absences[life]
+        )
+
+    def is_first_since_absence(self, run: Run) -> bool:
+        """Whether the worker had begun nothing between the beginning of an absence and this run."""
+        starts = self._starts[run.life]
+        at = bisect_left(starts, run.started_at)
+        before = starts[at - 1] if at else -math.inf
+        return any(
+            before < absence.begun_at <= run.started_at for absence in self._absences[run.life]
         )
 
 
@@ -225,14 +239,34 @@ def _overlapped(indexed: _Indexed) -> Found:
 
 
 def _overlaps(indexed: _Indexed, runs: list[Run]) -> Iterator[tuple[Run, Run]]:
-    """Give pairs of runs that were there at once while the first one's worker was there too."""
+    """Give pairs of runs that were there at once without an excuse.
+
+    Of two runs of one task the one with the older claim is excused when its worker was away, of two tasks the
+    one that began earlier.
+    """
     going: list[Run] = []
     for run in runs:
         going = [each for each in going if each.ended_at > run.started_at]
         for earlier in going:
-            if not indexed.was_away(earlier, run.started_at):
+            is_stale = earlier.task == run.task and run.attempt < earlier.attempt
+            if not indexed.was_away(run if is_stale else earlier, run.started_at):
                 yield earlier, run
         going.append(run)
+
+
+def _started_stale(indexed: _Indexed) -> Found:
+    """A stop may hit between a worker's look at its clock and the run's first line: once for each stop."""
+    for task, moves in indexed.moves.items():
+        claims = [move for move in moves if move.after == "running"]
+        for run in indexed.runs.get(task, []) if len(claims) > 1 else ():
+            newer = [claim.moved_at for claim in claims if claim.attempt > run.attempt]
+            if (
+                newer
+                and min(newer) + CLOCKS < run.started_at
+                and not indexed.is_first_since_absence(run)
+            ):
+                what = f"{run.started_at - min(newer):.3f} s after a newer claim"
+                yield Rule.STARTED_STALE, f"task={task}: {_span(run)}, {what}"
 
 
 def _keys(indexed: _Indexed) -> Found:
@@ -305,6 +339,7 @@ CHECKS: tuple[Callable[[_Indexed], Found], ...] = (
     _tries,
     _claimed,
     _overlapped,
+    _started_stale,
     _keys,
     _effects,
     _early,

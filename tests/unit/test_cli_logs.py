@@ -48,7 +48,15 @@ def test_level_filters_and_may_be_changed(stream: io.StringIO):
 
 @pytest.mark.parametrize(
     "key",
-    ["password", "jwt_secret", "refresh_token", "Authorization", "master_key", "database_url"],
+    [
+        "password",
+        "jwt_secret",
+        "refresh_token",
+        "Authorization",
+        "master_key",
+        "database_url",
+        "redis_url",
+    ],
 )
 def test_value_of_a_secret_key_is_masked(stream: io.StringIO, key: str):
     configure_logs(role="api", stream=stream)

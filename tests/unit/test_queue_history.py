@@ -117,6 +117,13 @@ def test_a_given_back_attempt_is_not_charged() -> None:
     assert charged.broken == {Rule.MOVED_AFTER_ITS_END, Rule.TRIED_TOO_OFTEN}
 
 
+def test_the_one_step_that_a_stop_interrupts_is_excused() -> None:
+    history = _began_after_a_newer_claim(good_history())
+    stopped = replace(history, absences=(*history.absences, Absence(1, 0.95, 1.05)))
+
+    assert check(stopped).broken == set()
+
+
 def _never_finished(history: History) -> History:
     return with_rows(history, a=Row(A, 1, "running"))
 
@@ -215,6 +222,18 @@ def _overlap_with_anothers_absence(history: History) -> History:
     return replace(history, absences=(Absence(2, 2.0, 8.9),))
 
 
+def _overlap_of_a_stale_worker_that_was_there(history: History) -> History:
+    stale = Run(A, 1, "w1", 1, 0.2, 0.8, "cancelled")
+    newer = Run(A, 2, "w2", 2, 0.1, 0.9, "returned")
+    others = [run for run in history.runs if run.task != A]
+    return replace(history, runs=(stale, newer, *others))
+
+
+def _began_after_a_newer_claim(history: History) -> History:
+    moves = [replace(each, moved_at=1.0) if each.seq == 7 else each for each in history.moves]
+    return replace(history, moves=tuple(moves))
+
+
 def _two_of_one_key(history: History) -> History:
     (first, *others) = history.runs
     return replace(history, runs=(replace(first, ended_at=1.5), *others))
@@ -276,6 +295,8 @@ def _one_task_for_two_slots(history: History) -> History:
         (_overlap_of_reachable_workers, Rule.OVERLAPPED),
         (_overlap_long_after_an_absence, Rule.OVERLAPPED),
         (_overlap_with_anothers_absence, Rule.OVERLAPPED),
+        (_overlap_of_a_stale_worker_that_was_there, Rule.OVERLAPPED),
+        (_began_after_a_newer_claim, Rule.STARTED_STALE),
         (_two_of_one_key, Rule.SHARED_A_KEY),
         (_effect_after_a_newer_claim, Rule.STALE_EFFECT),
         (_effect_before_its_claim, Rule.STALE_EFFECT),

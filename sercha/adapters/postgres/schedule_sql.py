@@ -25,7 +25,7 @@ LOCK_DUE: LiteralString = (
 FROM schedule s LEFT JOIN source ON source.id = s.source_id
 WHERE s.enabled AND s.next_slot <= now() AND s.task_kind = ANY (%(kinds)s)
 ORDER BY s.next_slot, s.id LIMIT %(limit)s
-
+FOR NO KEY UPDATE OF s SKIP LOCKED
 """
 )
 
