@@ -14,7 +14,7 @@ from lockd._errors import (
     StoreUnreachable,
 )
 from lockd._fence import Fence
-from lockd._hold import hold, lead
+from lockd._hold import OnBusy, OnOverrun, hold, lead
 from lockd._lease import Lease, LeaseState
 from lockd._memory import MemoryStore
 from lockd._observe import EventKind, LeaseEvent, LeaseStatistics, Observer
@@ -50,6 +50,8 @@ __all__ = [
     "MemoryStore",
     "Notices",
     "Observer",
+    "OnBusy",
+    "OnOverrun",
     "Renewal",
     "StoreUnreachable",
     "SystemClock",

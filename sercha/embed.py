@@ -12,7 +12,7 @@ from sercha.services.attempt import Handler
 from sercha.services.ports import TaskQueue
 from sercha.settings import Role, Settings
 from sercha.supervisor import Running, run_roles
-from sercha.wiring import open_process
+from sercha.wiring import open_task_queue
 
 
 async def run_worker(
@@ -45,8 +45,8 @@ async def open_queue(settings: Settings) -> AsyncGenerator[TaskQueue]:
     Raises:
         SettingsError: a setting is missing, or cannot be used.
     """
-    async with open_process(settings) as process:
-        yield process.queue
+    async with open_task_queue(settings) as queue:
+        yield queue
 
 
 async def run_api(

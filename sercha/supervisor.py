@@ -23,7 +23,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from lockd import LeaseStore
+from lockd import LeaseStore, OnOverrun
 from sercha import wiring
 from sercha.errors import Transient
 from sercha.roles.api.context import ProbeServices
@@ -52,13 +52,15 @@ async def run_roles(
     drain: trio.Event | None = None,
     remembered_roots: tuple[Path, ...] = (),
     handlers: Mapping[str, Handler] | None = None,
+    on_overrun: OnOverrun = "log",
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the roles that ``settings.role`` names until *drain* is set, in anybody's nursery.
 
     ``started()`` when every role is usable: the API listens and its index has caught up, the worker claims.
     Cancelled, running tasks are given back and connections closed within seconds. *handlers* work tasks of other
-    kinds than Sercha's own, or of these in another way.
+    kinds than Sercha's own, or of these in another way. *on_overrun* is what happens when scheduling goes on after
+    its lease was lost (the loop hangs): only a process of our own may say ``"exit"``.
 
     Raises:
         SettingsError: a setting is missing, the port is in use, or PostgreSQL refuses the log-in at the start.
@@ -76,7 +78,7 @@ async def run_roles(
                 index, follower = await stack.enter_async_context(wiring.open_search(process))
                 services = wiring.make_api_services(process, leases, index, follower)
             async with _background() as background:
-                parts = _Parts(process, services, leases, follower, handlers or {})
+                parts = _Parts(process, services, leases, follower, handlers or {}, on_overrun)
                 await _run(parts, background, drain, task_status)
 
 
@@ -89,6 +91,7 @@ class _Parts:
     leases: LeaseStore
     follower: Follower | None
     handlers: Mapping[str, Handler]
+    on_overrun: OnOverrun
 
 
 async def _run(
@@ -122,7 +125,7 @@ async def _run(
             worker = wiring.make_worker(process, parts.handlers)
             await roles.start(partial(worker.run, drain=drain))
             if settings.scheduler_enabled:
-                scheduler = wiring.make_scheduler(process, parts.leases)
+                scheduler = wiring.make_scheduler(process, parts.leases, parts.on_overrun)
                 await roles.start(partial(scheduler.run, drain=drain))
         if not drain.is_set():
             _log.info("process.ready", role=settings.role, urls=urls)

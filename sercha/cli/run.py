@@ -149,7 +149,8 @@ async def _run_roles(settings: Settings) -> None:
             print(f"ready: {url}", flush=True)
 
     async with until_signal() as drain:
-        await run_announced(partial(run_roles, settings, drain=drain), announce)
+        run = partial(run_roles, settings, drain=drain, on_overrun="exit")
+        await run_announced(run, announce)
 
 
 async def run_announced(

@@ -16,6 +16,9 @@ from sercha.services.waiting import Signal
 PENDING_MAX = 64
 ENTRIES_MAX = 16
 """A dispatch with as many entries is left to the relays, which know what is most urgent."""
+FULL_SECONDS = 0.02
+"""For how long a dispatch that had so many entries is not asked again."""
+FLUSH_TIMEOUT = 2.0
 
 _log = structlog.get_logger()
 
@@ -30,30 +33,47 @@ class Announcer:
         self._dispatch = dispatch
         self._pending: list[UUID] = []
         self._due = Signal()
+        self._backoff = Backoff(base=0.5, cap=10.0)
+        self._away_until = 0.0
+        self._full_until = 0.0
 
     def __call__(self, task_ids: Sequence[UUID]) -> None:
         """Announce tasks soon. Neither blocks nor raises."""
-        if task_ids:
-            self._pending.extend(task_ids[: PENDING_MAX - len(self._pending)])
+        room = PENDING_MAX - len(self._pending)
+        if task_ids and room > 0 and trio.current_time() >= self._full_until:
+            self._pending.extend(task_ids[:room])
             self._due.set()
 
     async def run(self, queue: TaskQueue) -> None:
-        """Announce until cancelled; those of *queue* are woken by it while the dispatch is away."""
-        backoff = Backoff(base=0.5, cap=10.0)
-        retry_at = 0.0
-        while True:
-            await self._due.wait()
-            pending, self._pending = self._pending, []
+        """Announce until cancelled; workers of *queue* are woken by it while the dispatch is away.
+
+        Cancelled, it announces what is pending, for `FLUSH_TIMEOUT` seconds at most: whoever enqueues and ends at
+        once is not to wait for a relay.
+        """
+        try:
+            while True:
+                await self._due.wait()
+                await self._announce(queue)
+        finally:
+            with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
+                await self._announce(queue)
+
+    async def _announce(self, queue: TaskQueue) -> None:
+        # Not forgotten before it is done: a cancelled call may have done nothing.
+        while pending := self._pending[:]:
             try:
-                if trio.current_time() < retry_at:
+                if trio.current_time() < self._away_until:
                     await queue.wake()
-                    continue
-                await self._dispatch.announce(pending, at_most=ENTRIES_MAX)
-                backoff.reset()
+                else:
+                    entries = await self._dispatch.announce(pending, at_most=ENTRIES_MAX)
+                    self._backoff.reset()
+                    if entries >= ENTRIES_MAX:
+                        self._full_until = trio.current_time() + FULL_SECONDS
             except SerchaError as error:
-                retry_at = trio.current_time() + backoff.next()
+                self._away_until = trio.current_time() + self._backoff.next()
                 _log.debug("announcer.failed", error=error.message)
                 await self._wake(queue)
+            del self._pending[: len(pending)]
 
     async def _wake(self, queue: TaskQueue) -> None:
         try:

@@ -9,6 +9,7 @@ from sercha.wiring.process import (
     open_leases,
     open_process,
     open_search,
+    open_task_queue,
     warn_of_missing_roots,
 )
 from sercha.wiring.roles import (
@@ -33,5 +34,6 @@ __all__ = [
     "open_leases",
     "open_process",
     "open_search",
+    "open_task_queue",
     "warn_of_missing_roots",
 ]

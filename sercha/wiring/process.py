@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from sercha.services import follow
 from sercha.services.announcer import Announcer
 from sercha.services.background import running
 from sercha.services.follow import Follower
-from sercha.services.ports import Connector
+from sercha.services.ports import Connector, TaskQueue
 from sercha.settings import Settings
 from sercha.telemetry.health import Health
 from sercha.wiring.probes import probe_index, probe_notices, probe_postgres
@@ -94,8 +94,6 @@ async def open_process(
     settings: Settings, *, remembered_roots: tuple[Path, ...] = ()
 ) -> AsyncGenerator[Process]:
     """Open what all roles share; PostgreSQL need not be there yet."""
-    if settings.database_url is None:
-        raise SettingsError("DATABASE_URL: is required")
     if settings.db_max_open_conns < CONNECTIONS_MIN:
         raise SettingsError(
             f"DB_MAX_OPEN_CONNS: {settings.db_max_open_conns} is not allowed; allowed: "
@@ -104,13 +102,7 @@ async def open_process(
     roots = (*settings.localfs_allowed_roots, *remembered_roots)
     node_id = uuid4()
     async with (
-        open_pool(
-            settings.database_url,
-            max_open=settings.db_max_open_conns,
-            max_idle=settings.db_max_idle_conns,
-            lifetime=settings.db_conn_max_lifetime,
-            application_name=f"sercha {settings.role}",
-        ) as pool,
+        _open_pool(settings) as pool,
         open_notices(pool, [worker.CHANNEL, follow.CHANNEL, scheduler.CHANNEL]) as notices,
         _open_queue(settings, pool, node_id) as (queue, dispatch),
     ):
@@ -133,6 +125,28 @@ async def open_process(
         process.health.probes["postgres"] = lambda: probe_postgres(pool)
         process.health.probes["notices"] = lambda: probe_notices(notices)
         yield process
+
+
+@asynccontextmanager
+async def open_task_queue(settings: Settings) -> AsyncGenerator[TaskQueue]:
+    """Open the queue for whoever only enqueues."""
+    async with (
+        _open_pool(settings) as pool,
+        _open_queue(settings, pool, uuid4()) as (queue, _),
+    ):
+        yield queue
+
+
+def _open_pool(settings: Settings) -> AbstractAsyncContextManager[ConnectionPool]:
+    if settings.database_url is None:
+        raise SettingsError("DATABASE_URL: is required")
+    return open_pool(
+        settings.database_url,
+        max_open=settings.db_max_open_conns,
+        max_idle=settings.db_max_idle_conns,
+        lifetime=settings.db_conn_max_lifetime,
+        application_name=f"sercha {settings.role}",
+    )
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from functools import partial
 import trio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from lockd import LeaseStore
+from lockd import LeaseStore, OnOverrun
 from sercha.adapters.embedded_index.index import EmbeddedIndex
 from sercha.adapters.parsing.text import PlainTextExtractor
 from sercha.adapters.postgres.copies import PostgresCopyStore
@@ -119,7 +119,9 @@ def _own_handlers(process: Process) -> dict[str, Handler]:
     }
 
 
-def make_scheduler(process: Process, leases: LeaseStore) -> scheduler.Scheduler:
+def make_scheduler(
+    process: Process, leases: LeaseStore, on_overrun: OnOverrun
+) -> scheduler.Scheduler:
     """Put this process's candidate for scheduling together."""
     settings = process.settings
     made = scheduler.Scheduler(
@@ -131,7 +133,7 @@ def make_scheduler(process: Process, leases: LeaseStore) -> scheduler.Scheduler:
             lock_required=settings.scheduler_lock_required,
             lock_ttl=settings.scheduler_lock_ttl,
             poll_interval=settings.scheduler_poll_interval,
-            on_overrun="log",
+            on_overrun=on_overrun,
         ),
     )
     process.health.probes["scheduler"] = made.probe

@@ -1,4 +1,4 @@
-"""What `sercha doctor` says about Redis."""
+"""What `sercha doctor` says about Redis, and what the page about Redis grants to a user."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import trio
+
+from lockd import MemoryStore, Renewal, hold
+from lockd.redis import RedisStore, open_redis_store
 from sercha.cli.checks import Finding, Verdict
 from sercha.cli.checks_net import check_redis
 from sercha.settings import Role, load_settings
@@ -15,6 +19,7 @@ from tests.support.sercha import command, environment, run
 
 Factory = Callable[..., RedisServer]
 PASSWORD = "secret%2Fpart"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-your-own-redis.md"
 
 
 async def found(url: str | None, role: Role = Role.WORKER) -> dict[str, Finding]:
@@ -80,6 +85,33 @@ async def test_a_server_that_is_away_or_refuses_us_fails_without_its_password(
         assert "REDIS_URL" in shown
         assert PASSWORD not in shown
         assert "secret/part" not in shown
+
+
+async def test_the_rights_that_the_page_grants_are_enough_for_the_lease_and_the_doctor(
+    redis_factory: Factory,
+) -> None:
+    [line] = [each for each in PAGE.read_text("utf-8").splitlines() if "ACL SETUSER" in each]
+    server = redis_factory()
+    server.execute(*line.split())
+    url = f"redis://sercha:secret@127.0.0.1:{server.port}/0"
+
+    async def follow(store: RedisStore, has_begun: trio.Event) -> None:
+        has_begun.set()
+        async with hold(store, "scheduler", ttl=60):
+            pass
+
+    with trio.fail_after(20):
+        async with (
+            open_redis_store(url, fence=MemoryStore(), prefix="sercha:lock:") as store,
+            trio.open_nursery() as nursery,
+        ):
+            has_begun = trio.Event()
+            async with hold(store, "scheduler", ttl=60) as lease:
+                nursery.start_soon(follow, store, has_begun)
+                await has_begun.wait()
+                assert await store.renew("scheduler", lease.holder, 60) is Renewal.RENEWED
+    assert "Valkey" in (await found(url))["redis"].message
+    assert server.execute("ACL", "LOG") == []
 
 
 async def test_a_replica_fails(redis_factory: Factory) -> None:

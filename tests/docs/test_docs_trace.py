@@ -78,9 +78,11 @@ def test_the_picture_names_real_rooms() -> None:
     assert [path for path in paths if not (ROOT / path.rstrip("/")).exists()] == []
 
 
-def example() -> dict[str, object]:
-    """Return what the example of the how-to page defines."""
-    (block,) = [each for each in blocks("python") if each.page == EXAMPLE_PAGE]
+def example(number: int = 0) -> dict[str, object]:
+    """Return what an example of the how-to page defines: that of both roles, or that of tasks of one's own."""
+    found = [each for each in blocks("python") if each.page == EXAMPLE_PAGE]
+    assert len(found) == 2
+    block = found[number]
     names: dict[str, object] = {"__name__": "example"}
     exec(compile(block.text, block.name, "exec"), names)
     return names
@@ -170,6 +172,22 @@ async def test_what_the_page_says_commits_together_does(settings: str, folder: P
         assert await truth.value("SELECT cursor FROM sync_state") is None
         assert await truth.value("SELECT owner FROM task") is None
         assert await truth.value("SELECT count(*) FROM heartbeat WHERE expires_at > now()") == 0
+
+
+@pytest.mark.parametrize("with_redis", [False, True])
+async def test_the_example_of_tasks_of_ones_own_does_each_once(
+    settings: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, with_redis: bool
+) -> None:
+    if with_redis:
+        monkeypatch.setenv("REDIS_URL", redis_url)
+    names = [f"name {number}" for number in range(30)]
+    async with open_truth(settings) as truth:
+        with trio.fail_after(90):
+            greeted = await example(1)["main"](names)  # type: ignore[operator]
+
+        assert sorted(greeted) == sorted(names)
+        assert await truth.value("SELECT array_agg(DISTINCT state) FROM task") == ["completed"]
+        assert await truth.value("SELECT count(*) FROM task") == len(names)
 
 
 async def test_the_example_leaves_no_port_and_no_connection_behind(

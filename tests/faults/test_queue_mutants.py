@@ -27,6 +27,7 @@ CASES: list[tuple[str, Scenario, Rule]] = [
     ("never_sweeps", scenarios.die_with_entries, Rule.LOST),
     ("never_buries", scenarios.die_with_claims, Rule.LOST),
     ("buries_the_living", scenarios.work_side_by_side, Rule.OVERLAPPED),
+    ("never_looks_at_the_clock", scenarios.come_back, Rule.STARTED_STALE),
     ("verifies_nothing", scenarios.act_blindly, Rule.STALE_EFFECT),
     ("charges_nothing", scenarios.poison, Rule.TRIED_TOO_OFTEN),
 ]

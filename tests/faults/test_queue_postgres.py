@@ -13,9 +13,10 @@ import trio
 
 from sercha.domain.task import NewTask
 from sercha.errors import Transient
-from sercha.testing import open_proxy
+from sercha.testing import FaultProxy, open_proxy
 from tests.support.postgres import PostgresServer
-from tests.support.queue_history import History
+from tests.support.queue_checks import Rule, check
+from tests.support.queue_history import History, Run
 from tests.support.queue_rig import Rig, open_rig
 from tests.support.redis import RedisServer
 from tests.support.truth import open_truth
@@ -132,6 +133,28 @@ async def test_lost_answers_to_a_worker_change_nothing(
         rig.judge(await rig.finish())
 
 
+async def _cut_off(
+    rig: Rig, proxy: FaultProxy, way: str, direction: Literal["up", "down"], *options: str
+) -> tuple[History, Run, Run]:
+    """Cut a worker off in mid-task, let another take over, and let the first one come back alone."""
+    cut = await rig.start(*options, DATABASE_URL=way)
+    (task_id,) = await rig.add(NewTask("gate", {"gate": str(rig.gate())}))
+    await cut.wait_for("run.started")
+    other = await rig.start(*options)
+    proxy.black_hole(direction)
+    await other.wait_for("run.started", attempt=2)
+    await trio.sleep(0.3)  # so that an overlap is seen
+    rig.gate().touch()
+    await rig.drained(30)
+    proxy.heal()
+    rig.kill(other)
+    await rig.add(*[NewTask("effect", {"seconds": 0.01})] * 20)
+    await rig.drained(60)
+    history = await rig.finish()
+    first, second = history.runs_by_task()[str(task_id)]
+    return history, first, second
+
+
 @pytest.mark.parametrize("direction", ["up", "down"])
 async def test_a_worker_cut_off_from_postgres_stops_before_another_begins(
     postgres_server: PostgresServer,
@@ -145,24 +168,27 @@ async def test_a_worker_cut_off_from_postgres_stops_before_another_begins(
         open_proxy("127.0.0.1", postgres_server.port, seed=seed) as proxy,
         open_rig(postgres_url, redis_server, ttl=TTL) as rig,
     ):
-        cut = await rig.start(DATABASE_URL=_through(postgres_server, postgres_url, proxy.port))
-        (task_id,) = await rig.add(NewTask("gate", {"gate": str(rig.gate())}))
-        await cut.wait_for("run.started")
-        other = await rig.start()
-        proxy.black_hole(direction)
-        await other.wait_for("run.started", attempt=2)
-        rig.gate().touch()
-        await rig.drained(30)
-        proxy.heal()
-        rig.kill(other)
-        await rig.add(*[NewTask("effect", {"seconds": 0.01})] * 20)
-        await rig.drained(60)
-        history = await rig.finish()
+        way = _through(postgres_server, postgres_url, proxy.port)
+        history, first, second = await _cut_off(rig, proxy, way, direction)
         rig.judge(history)
 
-    first, second = history.runs_by_task()[str(task_id)]
     assert first.how == "cancelled"
     assert first.ended_at <= second.started_at
+
+
+@pytest.mark.proof
+async def test_a_worker_that_never_doubts_is_found_out(
+    postgres_server: PostgresServer, postgres_url: str, redis_server: RedisServer, seed: int
+) -> None:
+    """Matrix 6.3: M4. The same with a worker that goes on believing while it hears nothing."""
+    async with (
+        open_proxy("127.0.0.1", postgres_server.port, seed=seed) as proxy,
+        open_rig(postgres_url, redis_server, ttl=TTL) as rig,
+    ):
+        way = _through(postgres_server, postgres_url, proxy.port)
+        history, _, _ = await _cut_off(rig, proxy, way, "down", "--mutant", "never_doubts")
+
+    assert Rule.OVERLAPPED in check(history).broken
 
 
 @pytest.mark.slow

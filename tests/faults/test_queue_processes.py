@@ -11,7 +11,7 @@ import trio
 from sercha.domain.task import NewTask
 from tests.support.queue_history import History
 from tests.support.queue_rig import Rig, open_rig
-from tests.support.queue_scenarios import TTL, starve
+from tests.support.queue_scenarios import TTL, come_back, starve
 from tests.support.redis import RedisServer
 
 LONG_TTL = 60.0
@@ -181,3 +181,11 @@ async def test_a_worker_killed_while_it_drains_loses_nothing(
         rig.judge(history)
 
     assert _ends(history, task_id) == ["unknown", "returned"]
+
+
+async def test_a_worker_that_comes_back_from_a_stop_begins_nothing_of_what_it_had_claimed(
+    postgres_url: str, redis_server: RedisServer
+) -> None:
+    """Fault 7 of claims. Cause: SIGSTOP for longer than a life, with claims waiting for slots. Invariant: I10."""
+    async with open_rig(postgres_url, redis_server, ttl=TTL, slots=2) as rig:
+        rig.judge(await come_back(rig))

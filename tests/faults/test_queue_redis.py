@@ -176,11 +176,13 @@ async def test_a_worker_that_is_cut_off_from_redis_works_from_the_ledger(
     assert verdict.counts[MORE_THAN_ONCE] == 0
 
 
-@pytest.mark.parametrize("point", ["dies_after_offering", "dies_before_confirming"])
+@pytest.mark.parametrize(
+    "point", ["dies_after_offering", "dies_before_claiming", "dies_before_confirming"]
+)
 async def test_a_worker_killed_around_its_words_with_redis_loses_and_doubles_nothing(
     postgres_url: str, redis_server: RedisServer, point: str
 ) -> None:
-    """Fault 21. Cause: SIGKILL between adding an entry and the rest, or between the claim and its removal."""
+    """Fault 21. Cause: SIGKILL after adding entries, before the claim, or before the removal."""
     async with open_rig(postgres_url, redis_server, ttl=TTL) as rig:
         async with rig.queue(REDIS_URL="") as queue:  # nobody announces: relays must offer
             await rig.add_to(queue, [NewTask("instant", {})] * 20)

@@ -44,9 +44,9 @@ async def _torture(postgres_url: str, redis: RedisServer, seed: int, size: Size)
         history = await rig.finish()
         print(f"{dict(nemesis.done)}, {len(rig.nodes)} lives of {size.workers} workers")
         verdict = rig.judge(history)
-        await _no_connections(rig)
+        assert _dead_by_others(history) == []
+    await _no_connections(rig)
     assert verdict.counts["completed"] > 0.9 * size.tasks
-    assert _dead_by_others(history) == []
     return verdict
 
 

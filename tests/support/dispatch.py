@@ -66,10 +66,11 @@ class MemoryDispatch:
                 self._stream.add(task_id)
         return len(self._stream.entries)
 
-    async def announce(self, task_ids: Sequence[UUID], *, at_most: int) -> None:
+    async def announce(self, task_ids: Sequence[UUID], *, at_most: int) -> int:
         await trio.lowlevel.checkpoint()
         for task_id in task_ids[: max(0, at_most - len(self._stream.entries))]:
             self._stream.add(task_id)
+        return len(self._stream.entries)
 
     async def sweep(self, *, idle: float) -> list[Delivery]:
         await trio.lowlevel.checkpoint()

@@ -85,6 +85,17 @@ def dies_before_announcing(journal: Journal, life: int) -> None:
 
 
 @_mutant
+def dies_before_claiming(journal: Journal, life: int) -> None:
+    """SIGKILL between taking an entry and the claim."""
+
+    async def claim_ids(self: tasks.PostgresTaskQueue, *_: Any, **__: Any) -> list[Any]:
+        _die(journal, life)
+        return []
+
+    tasks.PostgresTaskQueue.claim_ids = claim_ids
+
+
+@_mutant
 def dies_before_confirming(journal: Journal, life: int) -> None:
     """SIGKILL between the claim and the removal of its entry."""
 
@@ -175,9 +186,15 @@ def never_doubts(journal: Journal, life: int) -> None:
     """M4: goes on believing in its claims while it cannot reach the ledger."""
 
     def trust(self: Heart, sent_at: float) -> None:
-        self._trusted_until = math.inf
+        self._trusted_until = self._trusted_until_boottime = math.inf
 
     Heart._trust = trust
+
+
+@_mutant
+def never_looks_at_the_clock(journal: Journal, life: int) -> None:
+    """Begins what it had claimed, however long ago."""
+    Heart.is_trusted = lambda self: True
 
 
 @_mutant

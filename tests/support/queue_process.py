@@ -51,6 +51,7 @@ class Hatchery:
     def __init__(self, process: trio.Process) -> None:
         self._process = process
         self._children: dict[int, Child] = {}
+        self._ordering = trio.Lock()
 
     async def make(
         self, life: int, arguments: list[str], environment: Mapping[str, str], log: Path
@@ -59,7 +60,8 @@ class Hatchery:
         child = self._children[life] = Child()
         order = {"life": life, "arguments": arguments, "environment": environment, "log": str(log)}
         assert self._process.stdin is not None
-        await self._process.stdin.send_all(json.dumps(order).encode() + b"\n")
+        async with self._ordering:
+            await self._process.stdin.send_all(json.dumps(order).encode() + b"\n")
         await child.born.wait()
         return child
 

@@ -70,6 +70,7 @@ class Rig:
         nursery: trio.Nursery,
         hatchery: Hatchery,
         folder: Path,
+        journal: Journal,
         variables: dict[str, str],
         redis: RedisServer | None,
     ) -> None:
@@ -79,7 +80,7 @@ class Rig:
         self.crashes: list[str] = []
         self.replaces = False
         """Whether a node that has ended by itself or by a kill is replaced by a new one."""
-        self.journal = Journal(folder, "driver")
+        self.journal = journal
         self.own_queue: Any = None
         self._nursery = nursery
         self._hatchery = hatchery
@@ -327,7 +328,6 @@ class Rig:
             node.is_asked_to_end = True
             node.process.send_signal(signal.SIGKILL)
             await node.process.wait()
-        self.journal.close()
 
 
 @asynccontextmanager
@@ -360,12 +360,13 @@ async def open_rig(
         await migrate(pool)
         async with pool.connection() as connection:
             await connection.execute(SCHEMA.encode())
+    journal = Journal(folder, "driver")
     try:
         async with (
             open_hatchery(environment(folder)) as hatchery,
             trio.open_nursery() as nursery,
         ):
-            rig = Rig(nursery, hatchery, folder, variables, redis)
+            rig = Rig(nursery, hatchery, folder, journal, variables, redis)
             try:
                 async with quiet(), rig.queue() as rig.own_queue:
                     yield rig
@@ -375,4 +376,6 @@ async def open_rig(
     except BaseException:
         print(f"the history is kept: python -m tests.support.queue_checks {folder}")
         raise
+    finally:
+        journal.close()
     shutil.rmtree(folder)

@@ -75,12 +75,11 @@ async def lose_the_group(rig: Rig, *options: str) -> bool:
 
 
 async def die_with_entries(rig: Rig, *options: str) -> History:
-    """Kill a worker that has taken entries and has not removed them."""
-    victim = await rig.spawn("--mutant", "dies_before_confirming", *options)
-    await rig.add(*[NewTask("gate", {"gate": str(rig.gate())})] * 5)
+    """Kill a worker that has taken entries and claimed nothing yet."""
+    victim = await rig.spawn("--mutant", "dies_before_claiming", *options)
+    await rig.add(*[NewTask("instant", {})] * 5)
     with trio.fail_after(60):
         await victim.process.wait()
-    rig.gate().touch()
     await rig.start(*options)
     return await settle_down(rig)
 
@@ -112,6 +111,27 @@ async def act_blindly(rig: Rig, *options: str) -> History:
     await rig.start(*options)
     await blind.wait_for("run.ended", task=str(task_id), attempt=1)
     return await settle_down(rig)
+
+
+async def come_back(rig: Rig, *options: str) -> History:
+    """Stop a worker that has fetched claims ahead, until others have done its work; three times."""
+    short = NewTask("short", {"seconds": 0.004}, tries_max=20)
+    stopped = await rig.start(*options)
+    await rig.add(*[short] * 100)
+    await rig.drained(30)  # it knows that such tasks are short, and fetches them ahead
+    for deaths in range(1, 4):
+        before = len(rig.runs())
+        await rig.add(*[short] * 300)
+        await rig.until(lambda before=before: len(rig.runs()) > before + 20)
+        rig.stop(stopped)
+        heir = await rig.start(*options)
+        await rig.drained(30)
+        rig.go_on(stopped)
+        with trio.fail_after(30):
+            while stopped.log.count("worker.died") < deaths:
+                await trio.sleep(0.02)
+        assert await rig.end(heir) == 0
+    return await rig.finish()
 
 
 async def poison(rig: Rig, *options: str) -> History:

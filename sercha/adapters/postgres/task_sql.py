@@ -27,6 +27,16 @@ FROM unnest(%(ids)s::uuid[], %(kinds)s::text[], %(payloads)s::jsonb[], %(priorit
 _INSERT: LiteralString = """
 INSERT INTO task (id, kind, payload, priority, run_at, tries_max, dedupe_key, concurrency_key, time_limit)"""
 
+ENQUEUE_ONE: LiteralString = (
+    "WITH added AS ("
+    + _INSERT
+    + """
+VALUES (%(id)s, %(kind)s, %(payload)s, %(priority)s,
+        clock_timestamp() + make_interval(secs => %(delay)s), %(tries_max)s, NULL,
+        %(concurrency_key)s, %(time_limit)s) RETURNING id), """
+    + _WOKEN
+    + " SELECT count(*) FROM woken"
+)
 ENQUEUE: LiteralString = (
     "WITH added AS (" + _INSERT + _NEW + " RETURNING id), " + _WOKEN + " SELECT count(*) FROM woken"
 )
@@ -47,18 +57,6 @@ ENQUEUE_KEYED: LiteralString = (
     + _WOKEN
     + " SELECT added.id, added.dedupe_key FROM added LEFT JOIN woken ON true"
 )
-
-# A task whose key is running is left alone, and so is every task when the owner is dead.
-_DUE: LiteralString = """
-    SELECT t.id, t.concurrency_key, t.priority, t.run_at,
-           t.attempt = 0 AND t.tries_max >= 3 AS may_wait FROM task t
-    WHERE t.state = 'queued' AND t.run_at <= now() AND t.kind = ANY (%(kinds)s)
-      AND (t.concurrency_key IS NULL OR NOT EXISTS (
-            SELECT 1 FROM task r
-            WHERE r.state = 'running' AND r.concurrency_key = t.concurrency_key))"""
-
-_IN_ORDER: LiteralString = """
-    ORDER BY t.priority DESC, t.run_at, t.id"""
 
 # Whoever dies is charged for all that it had claimed. So only first attempts, of tasks that have tries to spare, are
 # claimed beyond the free slots, where they may not have been started: that is held against each task once at most.
@@ -83,18 +81,38 @@ SELECT id, attempt, kind, payload, tries, tries_max, is_keyed, time_limit FROM c
 ORDER BY priority DESC, run_at, id"""
 
 _ALIVE: LiteralString = """
-      AND EXISTS (SELECT 1 FROM heartbeat
-                  WHERE owner = %(owner)s AND expires_at > clock_timestamp())"""
+    SELECT 1 FROM heartbeat WHERE owner = %(owner)s AND expires_at > clock_timestamp()"""
 
-_LOCK: LiteralString = " FOR UPDATE OF t SKIP LOCKED"
-
+# Both leave out tasks whose key is running, and all of them when the owner is dead.
 CLAIM: LiteralString = (
-    "WITH due AS (" + _DUE + _ALIVE + _IN_ORDER + _LOCK + " LIMIT %(limit)s" + _TAKE
+    """
+WITH due AS MATERIALIZED (
+    SELECT * FROM lock_due_tasks(%(kinds)s, CASE WHEN EXISTS ("""
+    + _ALIVE
+    + ") THEN %(limit)s ELSE 0 END)"
+    + _TAKE
 )
+
+# The state is compared in a way that no index of queued tasks is good for: the few ids are to be looked up.
 CLAIM_IDS: LiteralString = (
-    "WITH due AS (" + _DUE + " AND t.id = ANY (%(ids)s)" + _ALIVE + _IN_ORDER + _LOCK + _TAKE
+    """
+WITH due AS MATERIALIZED (
+    SELECT t.id, t.concurrency_key, t.priority, t.run_at,
+           t.attempt = 0 AND t.tries_max >= 3 AS may_wait
+    FROM task t
+    WHERE t.id = ANY (%(ids)b) AND t.state || '' = 'queued' AND t.run_at <= now()
+      AND t.kind = ANY (%(kinds)s)
+      AND (t.concurrency_key IS NULL OR NOT EXISTS (
+            SELECT 1 FROM task r
+            WHERE r.state = 'running' AND r.concurrency_key = t.concurrency_key))
+      AND EXISTS ("""
+    + _ALIVE
+    + ")"
+    + """
+    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED"""
+    + _TAKE
 )
-DUE: LiteralString = "SELECT due.id FROM (" + _DUE + _IN_ORDER + " LIMIT %(limit)s) AS due"
+DUE: LiteralString = "SELECT id FROM due_tasks(%(kinds)s, %(limit)s)"
 
 REGISTER: LiteralString = """
 INSERT INTO heartbeat (owner, node_id, expires_at)
@@ -116,9 +134,9 @@ COMPLETE: LiteralString = (
     "WITH completed AS ("
     """
     UPDATE task SET state = 'completed', finished_at = clock_timestamp(), owner = NULL, last_error = NULL
-    FROM unnest(%(ids)s::uuid[], %(owners)s::uuid[], %(attempts)s::integer[]) AS mine (id, owner, attempt)
-    WHERE task.id = mine.id AND task.owner = mine.owner AND task.attempt = mine.attempt
-      AND task.state = 'running'
+    FROM unnest(%(ids)b::uuid[], %(owners)b::uuid[], %(attempts)b::integer[]) AS mine (id, owner, attempt)
+    WHERE task.id = mine.id AND task.owner IS NOT DISTINCT FROM mine.owner
+      AND task.attempt = mine.attempt AND task.state || '' = 'running'
     RETURNING task.id
 ), """ + _WOKEN + " SELECT completed.id FROM completed LEFT JOIN woken ON true"
 )
@@ -165,11 +183,11 @@ REQUEUE: LiteralString = (
     """
 WITH mine AS MATERIALIZED (
     SELECT t.id, given.error, given.delay, given.is_final FROM task t
-    JOIN unnest(%(ids)s::uuid[], %(owners)s::uuid[], %(attempts)s::integer[], %(errors)s::text[],
+    JOIN unnest(%(ids)b::uuid[], %(owners)b::uuid[], %(attempts)b::integer[], %(errors)s::text[],
                 %(delays)s::float8[], %(finals)s::boolean[])
          AS given (id, owner, attempt, error, delay, is_final)
-      ON t.id = given.id AND t.owner = given.owner AND t.attempt = given.attempt
-    WHERE t.state = 'running'
+      ON t.id = given.id AND t.owner IS NOT DISTINCT FROM given.owner AND t.attempt = given.attempt
+    WHERE t.state || '' = 'running'
     ORDER BY t.id FOR UPDATE OF t
 )"""
     + _BACK

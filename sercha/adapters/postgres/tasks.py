@@ -282,18 +282,13 @@ class _Batch:
         """An id for each task."""
         chosen = [(tasks[n], given[n]) for n in distinct]
         self._is_keyed = any(task.dedupe_key is not None for task, _ in chosen)
-        self.statement: LiteralString = sql.ENQUEUE_KEYED if self._is_keyed else sql.ENQUEUE
-        self.columns: dict[str, Any] = {
-            "ids": [task_id for _, task_id in chosen],
-            "kinds": [str(task.kind) for task, _ in chosen],
-            "payloads": [Jsonb(task.payload) for task, _ in chosen],
-            "priorities": [task.priority for task, _ in chosen],
-            "delays": [float(task.delay) for task, _ in chosen],
-            "tries_max": [task.tries_max for task, _ in chosen],
-            "dedupe_keys": [task.dedupe_key for task, _ in chosen],
-            "concurrency_keys": [task.concurrency_key for task, _ in chosen],
-            "time_limits": [_float(task.time_limit) for task, _ in chosen],
-        }
+        self.statement: LiteralString
+        self.columns: dict[str, Any]
+        if len(chosen) == 1 and not self._is_keyed:
+            self.statement, self.columns = sql.ENQUEUE_ONE, _row(*chosen[0])
+        else:
+            self.statement = sql.ENQUEUE_KEYED if self._is_keyed else sql.ENQUEUE
+            self.columns = _columns(chosen)
 
     @classmethod
     def of(cls, tasks: Sequence[NewTask]) -> _Batch:
@@ -336,6 +331,33 @@ def _uncharged(count: int) -> dict[str, Any]:
         "delays": [0.0] * count,
         "finals": [False] * count,
         "refund": 1,
+    }
+
+
+def _row(task: NewTask, task_id: UUID) -> dict[str, Any]:
+    return {
+        "id": task_id,
+        "kind": str(task.kind),
+        "payload": Jsonb(task.payload),
+        "priority": task.priority,
+        "delay": float(task.delay),
+        "tries_max": task.tries_max,
+        "concurrency_key": task.concurrency_key,
+        "time_limit": _float(task.time_limit),
+    }
+
+
+def _columns(chosen: Sequence[tuple[NewTask, UUID]]) -> dict[str, Any]:
+    return {
+        "ids": [task_id for _, task_id in chosen],
+        "kinds": [str(task.kind) for task, _ in chosen],
+        "payloads": [Jsonb(task.payload) for task, _ in chosen],
+        "priorities": [task.priority for task, _ in chosen],
+        "delays": [float(task.delay) for task, _ in chosen],
+        "tries_max": [task.tries_max for task, _ in chosen],
+        "dedupe_keys": [task.dedupe_key for task, _ in chosen],
+        "concurrency_keys": [task.concurrency_key for task, _ in chosen],
+        "time_limits": [_float(task.time_limit) for task, _ in chosen],
     }
 
 

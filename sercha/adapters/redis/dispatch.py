@@ -117,9 +117,9 @@ class RedisDispatch:
         """
         return await self._run(OFFER, FIELD, ENTRIES_MAX, *map(str, task_ids))
 
-    async def announce(self, task_ids: Sequence[UUID], *, at_most: int) -> None:
-        """Add entries while there are fewer than *at_most*."""
-        await self._run(ANNOUNCE, FIELD, min(at_most, ENTRIES_MAX), *map(str, task_ids))
+    async def announce(self, task_ids: Sequence[UUID], *, at_most: int) -> int:
+        """Add entries while there are fewer than *at_most*. Returns how many entries there are now."""
+        return await self._run(ANNOUNCE, FIELD, min(at_most, ENTRIES_MAX), *map(str, task_ids))
 
     async def sweep(self, *, idle: float) -> list[Delivery]:
         """Take over entries held for *idle* seconds and more, about 1,000 at most; remove what is left over.

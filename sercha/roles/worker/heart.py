@@ -6,6 +6,7 @@ of the answer. A worker whose time is over lives on under a new name; what it he
 
 from __future__ import annotations
 
+import time
 from uuid import UUID, uuid4
 
 import structlog
@@ -21,6 +22,8 @@ from sercha.telemetry import metrics
 CLOCK_DRIFT = 0.01
 """Bound on the ratio of the server's clock rate to ours, less one."""
 LEAVE_TIMEOUT = 2.0
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Counts while the machine sleeps, which Trio's clock does not on Linux."""
 
 _log = structlog.get_logger()
 
@@ -34,6 +37,7 @@ class Heart:
         self._node_id = node_id
         self._interval = queue.claim_ttl / 3
         self._trusted_until = 0.0
+        self._trusted_until_boottime = 0.0
         self._alive = trio.Event()
         self._told_dead = trio.Event()
         self._strangers: set[Key] = set()
@@ -42,6 +46,12 @@ class Heart:
         """Under which name to claim; None while there is none."""
         self.beat_at: float | None = None
         """When a beat was last confirmed, on Trio's clock."""
+
+    def is_trusted(self) -> bool:
+        """Whether we surely live at this moment, also after a stop or a sleep of the machine. No checkpoint."""
+        return (
+            trio.current_time() < self._trusted_until and _boottime() < self._trusted_until_boottime
+        )
 
     async def wait_until_alive(self) -> UUID:
         """Return the name to claim under, as soon as there is one."""
@@ -144,3 +154,9 @@ class Heart:
         """Believe in our life for as long as the server surely does, less the time for stopping."""
         ttl = self._queue.claim_ttl
         self._trusted_until = sent_at + ttl * (1 - CLOCK_DRIFT) - min(5.0, ttl / 12)
+        left = self._trusted_until - trio.current_time()
+        self._trusted_until_boottime = _boottime() + left
+
+
+def _boottime() -> float:
+    return time.clock_gettime(_BOOTTIME)

@@ -129,12 +129,14 @@ class Intake:
         )
         if claims is None:
             return
-        # What was not claimed is gone, or was not for now, if there was a slot for it and it did not take it.
-        claimed = {claim.task_id for claim in claims}
-        is_decided = len(claims) == len(ids) or (free > len(claims))
-        done = [each for each in self._undecided if is_decided or each.task_id in claimed]
-        confirmer.add(done)
-        self._undecided = [each for each in self._undecided if each not in done]
+        if len(claims) == len(ids) or free > len(claims):
+            # What was not claimed is gone, or not to be claimed now: there was a slot for it.
+            decided, self._undecided = self._undecided, []
+        else:
+            claimed = {claim.task_id for claim in claims}
+            decided = [each for each in self._undecided if each.task_id in claimed]
+            self._undecided = [each for each in self._undecided if each.task_id not in claimed]
+        confirmer.add(decided)
         self._needs_slot = bool(self._undecided)
 
     async def _by_ledger(self, until: float, interval: float) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 import trio
+from prometheus_client import Counter
 
 from sercha.domain.task import Outcome
 from sercha.errors import Transient
@@ -44,6 +45,7 @@ class Settler:
         self._desk = desk
         self._ended: deque[_Ended] = deque()
         self._due = Signal()
+        self._counters: dict[tuple[str, Ending], Counter] = {}
         self._is_closing = False
         self._scope = trio.CancelScope(shield=True)
         self.keyed_ended = Signal()
@@ -134,5 +136,8 @@ class Settler:
             self._forget(ended, Ending.FAILED if outcome.error else Ending.COMPLETED)
 
     def _forget(self, ended: _Ended, ending: Ending) -> None:
-        metrics.ATTEMPTS.labels(ended.held.claim.kind, ending).inc()
+        key = ended.held.claim.kind, ending
+        if key not in self._counters:
+            self._counters[key] = metrics.ATTEMPTS.labels(*key)
+        self._counters[key].inc()
         self._desk.forget(ended.held)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from uuid import UUID
 
 import structlog
@@ -27,7 +28,7 @@ from sercha.roles.worker.heart import Heart
 from sercha.roles.worker.intake import Intake
 from sercha.roles.worker.relay import Confirmer, Relay
 from sercha.roles.worker.settler import Settler
-from sercha.services.attempt import Attempt, Ending, Handler, out_of_time, run_attempt
+from sercha.services.attempt import Attempt, Ending, Handler, Verdict, out_of_time, run_attempt
 from sercha.services.ports import Dispatch, Notices, TaskQueue
 from sercha.telemetry import metrics
 
@@ -85,6 +86,7 @@ class Worker:
         self._handlers = handlers
         self._settings = settings
         kinds = tuple(str(kind) for kind in handlers)
+        self._durations = {kind: metrics.ATTEMPT_DURATION.labels(kind) for kind in kinds}
         self._desk = Desk(settings.slots)
         self._heart = Heart(queue, self._desk, node_id)
         self._settler = Settler(queue, self._desk)
@@ -180,32 +182,61 @@ class Worker:
             self._settler.give_back(held)
 
     async def _work_slot(self, drain: trio.Event) -> None:
-        worked = 0
-        while (held := await self._desk.next()) is not None:
-            await self._attempt(held, drain)
-            worked += 1
-            if worked % YIELD_EVERY == 0:
-                await trio.lowlevel.checkpoint()
+        while await self._work_in_scope(drain):
+            pass
 
-    async def _attempt(self, held: Held, drain: trio.Event) -> None:
-        """Run one attempt and hand its ending over, whatever happens."""
-        claim = held.claim
-        held.scope = scope = trio.CancelScope()
-        if claim.time_limit is not None:
-            scope.deadline = held.since + claim.time_limit
-        verdict: Outcome | Ending = Ending.GIVEN_BACK  # if the worker itself is cancelled
+    async def _work_in_scope(self, drain: trio.Event) -> bool:
+        """Run attempts one after the other until one is cancelled alone; False when there are no more.
+
+        A scope of its own for each attempt would cost as much as all the rest of a short one.
+        """
+        worked = 0
+        held: Held | None = None
+        verdict: Verdict = Ending.GIVEN_BACK  # if the worker itself is cancelled
         try:
-            with scope:
-                verdict = await run_attempt(Attempt(claim, drain), self._handlers[claim.kind])
+            with trio.CancelScope() as scope:
+                while (held := await self._desk.next()) is not None:
+                    verdict = Ending.GIVEN_BACK
+                    if self._begin(held, scope):
+                        attempt = Attempt(held.claim, drain)
+                        verdict = await run_attempt(attempt, self._handlers[held.claim.kind])
+                    else:
+                        verdict = Ending.LOST
+                    if scope.cancel_called:
+                        break
+                    self._end(held, verdict)
+                    held = None
+                    scope.deadline = inf
+                    worked += 1
+                    if worked % YIELD_EVERY == 0:
+                        await trio.lowlevel.checkpoint()
+            if held is None:
+                return False
             if scope.cancelled_caught:
-                verdict = Ending.LOST if held.is_lost else out_of_time(claim)
+                verdict = Ending.LOST if held.is_lost else out_of_time(held.claim)
         finally:
-            self._desk.end(held)
-            metrics.ATTEMPT_DURATION.labels(claim.kind).observe(trio.current_time() - held.since)
-            if isinstance(verdict, Outcome):
-                self._settler.settle(held, verdict)
-            elif verdict is Ending.GIVEN_BACK:
-                self._settler.give_back(held)
-            else:
-                metrics.ATTEMPTS.labels(claim.kind, verdict).inc()
-                self._desk.forget(held)
+            if held is not None:
+                self._end(held, verdict)
+        return True
+
+    def _begin(self, held: Held, scope: trio.CancelScope) -> bool:
+        """Put an attempt under *scope*; False when its claim may be another's by now."""
+        if held.claim.owner != self._heart.owner or not self._heart.is_trusted():
+            return False  # we stood still, and wake before our heart does
+        held.scope = scope
+        if held.claim.time_limit is not None:
+            scope.deadline = held.since + held.claim.time_limit
+        return True
+
+    def _end(self, held: Held, verdict: Verdict) -> None:
+        """Free the slot and hand the ending over. No checkpoint."""
+        kind = held.claim.kind
+        self._desk.end(held)
+        self._durations[kind].observe(trio.current_time() - held.since)
+        if isinstance(verdict, Outcome):
+            self._settler.settle(held, verdict)
+        elif verdict is Ending.GIVEN_BACK:
+            self._settler.give_back(held)
+        else:
+            metrics.ATTEMPTS.labels(kind, verdict).inc()
+            self._desk.forget(held)

@@ -49,8 +49,11 @@ class Dispatch(Protocol):
         """Add those ids that have no entry yet, atomically. Returns how many entries there are now."""
         ...
 
-    async def announce(self, task_ids: Sequence[UUID], *, at_most: int) -> None:
-        """Add entries for new tasks while there are fewer than *at_most*: others come by `offer` when it is their turn."""
+    async def announce(self, task_ids: Sequence[UUID], *, at_most: int) -> int:
+        """Add entries for new tasks while there are fewer than *at_most*: others come by `offer` when it is their turn.
+
+        Returns how many entries there are now.
+        """
         ...
 
     async def sweep(self, *, idle: float) -> list[Delivery]:
