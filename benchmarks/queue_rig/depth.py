@@ -83,7 +83,7 @@ async def _serve(lab: Lab, contender: Contender, seconds: float) -> tuple[float,
         boards = Boards(Path(name))
         async with started(lab, contender, "work", board=boards.folder, mark=SHALLOW) as worker:
             await worker.go()
-            await until_run(boards, SHALLOW, RUN_SECONDS_MAX)
+            await until_run(boards, SHALLOW, RUN_SECONDS_MAX, [worker])
             before, begun = boards.runs(), trio.current_time()
             await trio.sleep(seconds)
             sustained = (boards.runs() - before) / (trio.current_time() - begun) if seconds else 0.0

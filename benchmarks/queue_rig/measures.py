@@ -151,7 +151,7 @@ async def measure_drain(lab: Lab, contender: Contender, workers: int, count: int
         ]
         for program in programs:
             await program.go()
-        settled_at = await _settlement(lab, contender, boards, count)
+        settled_at = await _settlement(lab, contender, boards, count, programs)
         first = min(first for runs, first, _ in boards.read() if runs)
         await trio.sleep(AFTER_SECONDS)
         runs = 0
@@ -198,7 +198,7 @@ async def measure_idle(
         async with _program(lab, contender, "produce", count=count, seed=seed) as (producer, _):
             await producer.go()
             await producer.ended(count * GAP_SECONDS[1] + 30)
-            await until_run(boards, count, 10)
+            await until_run(boards, count, 10, [worker])
         pss_bytes = worker.pss_bytes()
         await worker.go()
         delays: list[float] = (await worker.ended())["delays"]
@@ -220,18 +220,23 @@ async def _program(
             yield program, Boards(board)
 
 
-async def until_run(boards: Boards, count: int, seconds: float) -> None:
-    """Wait until this many tasks have run, at most for this long."""
+async def until_run(boards: Boards, count: int, seconds: float, workers: Sequence[Program]) -> None:
+    """Wait until this many tasks have run, at most for this long and while the workers live."""
     with trio.move_on_after(seconds):
-        while boards.runs() < count:  # noqa: ASYNC110 - other processes write it into shared memory
+        while boards.runs() < count:  # other processes write it into shared memory
+            for worker in workers:
+                worker.see_alive()
             await trio.sleep(LOOK_SECONDS)
         return
-    raise ProgramFailed(f"{boards.runs()} of {count} ran within {seconds:.0f} s")
+    words = workers[0].last_words()
+    raise ProgramFailed(f"{boards.runs()} of {count} ran within {seconds:.0f} s: {words}")
 
 
-async def _settlement(lab: Lab, contender: Contender, boards: Boards, count: int) -> float:
+async def _settlement(
+    lab: Lab, contender: Contender, boards: Boards, count: int, workers: Sequence[Program]
+) -> float:
     """Return when nothing was waiting or in progress any more, to `LOOK_SECONDS`."""
-    await until_run(boards, count, DRAIN_SECONDS_MAX)
+    await until_run(boards, count, DRAIN_SECONDS_MAX, workers)
     with trio.move_on_after(DRAIN_SECONDS_MAX):
         while True:
             asked_at = time.monotonic()

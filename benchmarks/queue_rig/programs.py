@@ -67,6 +67,11 @@ class Program:
                 if stream is not None:
                     await stream.aclose()
 
+    def see_alive(self) -> None:
+        """Raise `ProgramFailed` if it has ended."""
+        if self.process.poll() is not None:
+            raise ProgramFailed(f"ended by itself: {self.last_words()}")
+
     def pss_bytes(self) -> int:
         """Return the proportional set size of it and its children."""
         return sum(_pss_bytes(pid) for pid in _family(self.process.pid))

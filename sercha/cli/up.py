@@ -25,9 +25,16 @@ from sercha.embedded import (
     prepare,
 )
 from sercha.errors import SerchaError
+from sercha.services.ports.task_admin import TaskFilter
 from sercha.settings import Settings
 from sercha.supervisor import Running, run_roles
-from sercha.wiring import Process, make_accounts, make_sources, open_process
+from sercha.wiring import (
+    Process,
+    make_accounts,
+    make_sources,
+    make_task_admin,
+    open_process,
+)
 
 TASKS_LOOKED_AT = 100
 
@@ -120,7 +127,7 @@ def _own_name() -> str:
 
 
 async def _newest_syncs(process: Process, names: Sequence[str]) -> list[Followed]:
-    tasks = await process.queue.list(state=None, limit=TASKS_LOOKED_AT)
+    tasks = await make_task_admin(process).list(TaskFilter(), limit=TASKS_LOOKED_AT)
     tasks.sort(key=lambda task: task.created_at, reverse=True)
     newest: dict[str, UUID] = {}
     for task in tasks:

@@ -15,7 +15,11 @@ from sercha.version import __version__
 BUILD_INFO = Gauge("sercha_build_info", "Always 1; the version is a label.", ["version"])
 BUILD_INFO.labels(version=__version__).set(1)
 
-TASKS = Gauge("sercha_tasks", "Tasks in the ledger by state, as of the last count.", ["state"])
+TASKS = Gauge(
+    "sercha_tasks",
+    "Tasks in the ledger that are queued, running or dead, as of the last count.",
+    ["state"],
+)
 ATTEMPTS = Counter(
     "sercha_attempts_total",
     "Attempts of tasks that ended in this process, by how they ended.",

@@ -19,6 +19,7 @@ from sercha.wiring.roles import (
     make_registrar,
     make_scheduler,
     make_sources,
+    make_task_admin,
     make_worker,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "make_registrar",
     "make_scheduler",
     "make_sources",
+    "make_task_admin",
     "make_worker",
     "open_leases",
     "open_process",

@@ -28,6 +28,7 @@ from sercha.services.documents import Documents
 from sercha.services.follow import Follower
 from sercha.services.index_care import IndexCare
 from sercha.services.leases import Leases
+from sercha.services.ports.task_admin import TaskAdmin
 from sercha.services.prune import Prune
 from sercha.services.reindex import Reindex
 from sercha.services.scheduler import Ticker
@@ -71,6 +72,11 @@ def make_accounts(process: Process) -> Accounts:
         process.clock,
         setup_token=process.settings.setup_token,
     )
+
+
+def make_task_admin(process: Process) -> TaskAdmin:
+    """Put together what looks at tasks, and puts one back or away by hand."""
+    return PostgresTaskAdmin(process.pool, announce=process.queue.announce)
 
 
 def make_registrar(process: Process) -> NodeRegistrar:
@@ -159,7 +165,7 @@ def make_api_services(
         search=Search(index, process.documents),
         index=IndexCare(index, process.feed, follower),
         queue=process.queue,
-        task_admin=PostgresTaskAdmin(process.pool, announce=process.queue.announce),
+        task_admin=make_task_admin(process),
         schedules=Schedules(process.pool, process.schedules, process.queue),
         leases=Leases(leases, PostgresLeaseNames(process.pool)),
         nodes=process.nodes,

@@ -101,5 +101,5 @@ async def test_running_now_is_recorded_and_moves_nothing(lab: Lab) -> None:
 
     [(_, _, outcome)] = await lab.slots(schedule)
     assert outcome is SlotOutcome.MANUAL
-    assert await lab.truth.queue.get(task_id) is not None
+    assert await lab.truth.admin.get(task_id) is not None
     assert (await lab.schedules.get(schedule.id)).next_slot == schedule.next_slot

@@ -18,6 +18,7 @@ from sercha.errors import ClaimLost, Conflict
 from sercha.roles.worker import Worker, WorkerSettings
 from sercha.services.attempt import Attempt
 from sercha.services.ports import Item
+from sercha.services.ports.task_admin import TaskFilter
 from sercha.services.sync_all import SyncAll
 from sercha.services.task_kinds import sync_task, task_of
 from tests.support.syncing import Setup, fill, setup_on
@@ -92,7 +93,7 @@ async def ended(setup: Setup, *task_ids: UUID) -> list[TaskState]:
     states: list[TaskState] = []
     for task_id in task_ids:
         while True:
-            task = await setup.truth.queue.get(task_id)
+            task = await setup.truth.admin.get(task_id)
             assert task is not None
             if task.state not in (TaskState.QUEUED, TaskState.RUNNING):
                 states.append(task.state)
@@ -313,7 +314,7 @@ async def test_sync_all_asks_for_every_source_that_is_not_paused_and_merges(setu
 
     await handler(Attempt(claim, trio.Event()))
     await handler(Attempt(claim, trio.Event()))  # once more, as after an end that was not recorded
-    tasks = await truth.queue.list(state=TaskState.QUEUED, limit=10)
+    tasks = await truth.admin.list(TaskFilter(state=TaskState.QUEUED), limit=10)
     assert {str(task.payload["source_id"]) for task in tasks} == {
         str(setup.source.id),
         str(third.id),

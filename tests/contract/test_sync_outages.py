@@ -58,7 +58,7 @@ async def fail_at_page(setup: Setup, claim: Claim, number: int, mount: Mount) ->
 
 
 async def task_state(setup: Setup, task_id: UUID) -> TaskState:
-    task = await setup.truth.queue.get(task_id)
+    task = await setup.truth.admin.get(task_id)
     assert task is not None
     return task.state
 

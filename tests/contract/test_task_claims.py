@@ -39,7 +39,7 @@ async def lose_all(truth: Truth) -> int:
 
 
 async def state_of(truth: Truth, claim: Claim) -> TaskState:
-    task = await truth.queue.get(claim.task_id)
+    task = await truth.admin.get(claim.task_id)
     assert task is not None
     return task.state
 
@@ -60,7 +60,7 @@ async def test_only_the_present_claim_settles(truth: Truth) -> None:
 async def test_a_beat_keeps_what_is_ours_and_tells_what_is_not(truth: Truth) -> None:
     await enqueue(truth, TASK, TASK)
     kept, lost = await truth.queue.claim(ME, 2, KINDS)
-    await truth.queue.cancel(lost.task_id)
+    await truth.admin.cancel(lost.task_id)
 
     assert await truth.queue.beat(ME) == {(kept.task_id, kept.attempt)}
     assert await truth.queue.beat(OTHER) == set()
@@ -174,7 +174,7 @@ async def test_a_task_that_kills_its_workers_is_buried_before_it_runs_again(trut
         runs += len(claims)
         await lose_all(truth)
 
-    task = await truth.queue.get(task_id)
+    task = await truth.admin.get(task_id)
     assert task is not None
     assert (runs, task.state) == (3, TaskState.DEAD)
     assert "died" in (task.last_error or "")

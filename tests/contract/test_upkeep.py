@@ -22,6 +22,7 @@ from sercha.errors import ClaimLost, Rejected
 from sercha.services.attempt import Attempt, Interrupted
 from sercha.services.follow import Follower
 from sercha.services.ports import Node
+from sercha.services.ports.task_admin import TaskFilter
 from sercha.services.prune import Prune
 from sercha.services.reindex import Reindex
 from sercha.services.task_kinds import sync_key, sync_task, task_of
@@ -113,7 +114,7 @@ async def test_prune_removes_what_is_old_and_keeps_the_rest(truth: Truth) -> Non
     mine = await claim(truth, task_of(TaskKind.PRUNE))
     await prune_on(truth, batch=2)(Attempt(mine, trio.Event()))
 
-    left = {task.id for task in await truth.queue.list(state=None, limit=100)}
+    left = {task.id for task in await truth.admin.list(TaskFilter(), limit=100)}
     assert left == kept | {*queued, running.task_id, mine.task_id}
 
 
@@ -148,8 +149,8 @@ async def test_prune_does_not_wait_for_a_task_that_somebody_holds(truth: Truth) 
                 Attempt(await claim(truth, task_of(TaskKind.PRUNE)), trio.Event())
             )
 
-    assert await truth.queue.get(held) is not None
-    assert await truth.queue.get(free) is None
+    assert await truth.admin.get(held) is not None
+    assert await truth.admin.get(free) is None
 
 
 async def test_prune_removes_expired_sessions_silent_nodes_and_old_slots(truth: Truth) -> None:

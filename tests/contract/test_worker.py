@@ -55,7 +55,7 @@ async def enqueue(truth: Truth, count: int = 1, **changes: object) -> list[objec
 
 async def until(truth: Truth, state: TaskState, count: int) -> None:
     with trio.fail_after(20):
-        while (await truth.queue.counts())[state] < count:
+        while (await truth.admin.counts())[state] < count:
             await trio.sleep(0.02)
 
 
@@ -117,11 +117,11 @@ async def test_a_cancelled_task_is_stopped_by_the_next_beat(truth: Truth) -> Non
     async with working(truth, handler):
         (task_id,) = await enqueue(truth)
         await started.wait()
-        assert await truth.queue.cancel(task_id)  # type: ignore[arg-type]
+        await truth.admin.cancel(task_id)  # type: ignore[arg-type]
         with trio.fail_after(CLAIM_TTL):
             await stopped.wait()
 
-    assert (await truth.queue.counts())[TaskState.CANCELLED] == 1
+    assert (await truth.admin.counts())[TaskState.CANCELLED] == 1
 
 
 async def test_drain_lets_a_task_finish(truth: Truth) -> None:
@@ -135,7 +135,7 @@ async def test_drain_lets_a_task_finish(truth: Truth) -> None:
         await enqueue(truth)
         await started.wait()
 
-    assert (await truth.queue.counts())[TaskState.COMPLETED] == 1
+    assert (await truth.admin.counts())[TaskState.COMPLETED] == 1
 
 
 async def test_drain_gives_back_what_outlasts_the_grace_uncharged(truth: Truth) -> None:
@@ -150,7 +150,7 @@ async def test_drain_gives_back_what_outlasts_the_grace_uncharged(truth: Truth) 
         (task_id,) = await enqueue(truth)
         await started.wait()
 
-    task = await truth.queue.get(task_id)  # type: ignore[arg-type]
+    task = await truth.admin.get(task_id)  # type: ignore[arg-type]
     assert task is not None
     assert (task.state, task.tries) == (TaskState.QUEUED, 0)
 
@@ -167,7 +167,7 @@ async def test_a_handler_that_stops_at_a_good_point_is_not_charged(truth: Truth)
         (task_id,) = await enqueue(truth)
         await started.wait()
 
-    task = await truth.queue.get(task_id)  # type: ignore[arg-type]
+    task = await truth.admin.get(task_id)  # type: ignore[arg-type]
     assert task is not None
     assert (task.state, task.tries) == (TaskState.QUEUED, 0)
 
@@ -189,7 +189,7 @@ async def test_errors_become_outcomes(truth: Truth, error: Exception, state: Tas
         (task_id,) = await enqueue(truth)
         with trio.fail_after(10):
             while True:
-                task = await truth.queue.get(task_id)  # type: ignore[arg-type]
+                task = await truth.admin.get(task_id)  # type: ignore[arg-type]
                 assert task is not None
                 if task.last_error:
                     break

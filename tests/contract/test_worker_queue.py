@@ -41,7 +41,7 @@ async def working(
 
 async def until(truth: Truth, state: TaskState, count: int) -> None:
     with trio.fail_after(20):
-        while (await truth.queue.counts())[state] < count:
+        while (await truth.admin.counts())[state] < count:
             await trio.sleep(0.02)
 
 
@@ -162,6 +162,6 @@ async def test_claims_that_find_no_slot_are_given_back_for_others(truth: Truth) 
 
 
 async def _task(truth: Truth, task_id: UUID):
-    task = await truth.queue.get(task_id)
+    task = await truth.admin.get(task_id)
     assert task is not None
     return task

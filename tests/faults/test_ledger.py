@@ -125,7 +125,7 @@ async def test_an_error_beside_the_cancellation_does_not_end_the_worker(truth: T
         await started.wait()
         drain.set()
 
-    assert (await truth.queue.counts())[TaskState.QUEUED] == 1
+    assert (await truth.admin.counts())[TaskState.QUEUED] == 1
 
 
 async def test_progress_forgives_the_tries_also_when_the_last_one_fails(truth: Truth) -> None:
@@ -139,7 +139,7 @@ async def test_progress_forgives_the_tries_also_when_the_last_one_fails(truth: T
 
     await truth.queue.settle([Outcome(claim, error="away for a moment")])
 
-    task = await truth.queue.get(task_id)
+    task = await truth.admin.get(task_id)
     assert task is not None
     assert task.state is TaskState.QUEUED
 
@@ -169,7 +169,7 @@ async def test_a_worker_frozen_within_a_page_does_not_keep_its_task_for_ever(tru
                     await trio.sleep(0.1)
             await truth.queue.verify(tx, claim)
 
-    assert (await truth.queue.counts())[TaskState.QUEUED] == 1
+    assert (await truth.admin.counts())[TaskState.QUEUED] == 1
 
 
 async def test_a_task_does_not_merge_into_a_twin_that_is_being_cancelled(truth: Truth) -> None:
@@ -182,7 +182,7 @@ async def test_a_task_does_not_merge_into_a_twin_that_is_being_cancelled(truth: 
         nursery.start_soon(truth.queue.give_back, [claim])
         await trio.sleep(0.3)  # it waits for us, or has decided already
 
-    assert (await truth.queue.counts())[TaskState.QUEUED] == 1
+    assert (await truth.admin.counts())[TaskState.QUEUED] == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")

@@ -79,7 +79,7 @@ class Lab:
 
     async def tasks(self) -> int:
         """Count all tasks."""
-        return sum((await self.truth.queue.counts()).values())
+        return sum((await self.truth.admin.counts()).values())
 
     async def doubled(self) -> int:
         """Count slots that have more than one task, or lie in a stretch beside their own row."""

@@ -16,6 +16,7 @@ from sercha.adapters.postgres.migrate import migrate
 from sercha.adapters.postgres.notices import PostgresNotices, open_notices
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
 from sercha.adapters.postgres.sources import PostgresSourceStore
+from sercha.adapters.postgres.task_admin import PostgresTaskAdmin
 from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.domain.chunking import chunk_text
 from sercha.domain.document import DocumentDraft
@@ -32,6 +33,7 @@ class Truth:
     documents: PostgresDocumentStore
     sources: PostgresSourceStore
     notices: PostgresNotices
+    admin: PostgresTaskAdmin
 
     async def add_source(self, name: str = "notes", **config: object) -> Source:
         now = datetime.now(UTC)
@@ -110,4 +112,5 @@ async def open_truth(url: str, *, claim_ttl: float = 30.0) -> AsyncIterator[Trut
                 documents=PostgresDocumentStore(pool),
                 sources=PostgresSourceStore(pool),
                 notices=notices,
+                admin=PostgresTaskAdmin(pool),
             )

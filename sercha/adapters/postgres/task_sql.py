@@ -241,18 +241,13 @@ UPDATE task SET tries = 1 WHERE id = %(id)s AND owner = %(owner)s AND attempt = 
 AND state = 'running' RETURNING 1
 """
 
-CANCEL: LiteralString = """
-UPDATE task SET state = 'cancelled', finished_at = clock_timestamp(), owner = NULL
-WHERE id = %(id)s AND state IN ('queued', 'running') RETURNING id
-"""
-
 CANCEL_KEYED: LiteralString = """
 UPDATE task SET state = 'cancelled', finished_at = clock_timestamp(), owner = NULL
 WHERE concurrency_key = %(key)s AND state IN ('queued', 'running')
 """
 
-LIST: LiteralString = """
-SELECT id, kind, state, payload, attempt, tries, tries_max, created_at, run_at, finished_at,
-       last_error, owner FROM task"""
-
-COUNTS: LiteralString = "SELECT state, count(*) FROM task GROUP BY state"
+DEPTH: LiteralString = """
+SELECT (SELECT count(*) FROM task WHERE state = 'queued'),
+       (SELECT count(*) FROM task WHERE state = 'running'),
+       (SELECT count(*) FROM task WHERE state = 'dead')
+"""

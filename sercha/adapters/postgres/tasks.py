@@ -23,7 +23,6 @@ from sercha.domain.task import (
     Claim,
     NewTask,
     Outcome,
-    Task,
     TaskState,
 )
 from sercha.errors import ClaimLost, Conflict, Transient
@@ -233,34 +232,14 @@ class PostgresTaskQueue:
             total += count
         return total
 
-    async def cancel(self, task_id: UUID) -> bool:
-        """Cancel a queued or running task; its worker is told by its next beat."""
-        return bool(await self._run(sql.CANCEL, {"id": task_id}))
-
     async def cancel_keyed(self, tx: Transaction, concurrency_key: str) -> None:
         """Cancel all tasks with *concurrency_key* when *tx* commits."""
         await connection_of(tx).execute(sql.CANCEL_KEYED, {"key": concurrency_key})
 
-    async def get(self, task_id: UUID) -> Task | None:
-        """Return one task, or None."""
-        rows = await self._run(sql.LIST + " WHERE id = %(id)s", {"id": task_id})
-        return _task(rows[0]) if rows else None
-
-    async def list(self, *, state: TaskState | None, limit: int) -> list[Task]:
-        """Return the newest tasks, of one state or of all."""
-        where = "" if state is None else " WHERE state = %(state)s"
-        rows = await self._run(
-            sql.LIST + where + " ORDER BY id DESC LIMIT %(limit)s",
-            {"state": state, "limit": limit},
-        )
-        return [_task(row) for row in rows]
-
-    async def counts(self) -> dict[TaskState, int]:
-        """Count tasks by state; states without tasks are 0."""
-        counts = dict.fromkeys(TaskState, 0)
-        for state, count in await self._run(sql.COUNTS, {}):
-            counts[TaskState(state)] = count
-        return counts
+    async def depth(self) -> dict[TaskState, int]:
+        """Count what is queued, running and dead, each from an index that has hardly more."""
+        ((queued, running, dead),) = await self._run(sql.DEPTH, {})
+        return {TaskState.QUEUED: queued, TaskState.RUNNING: running, TaskState.DEAD: dead}
 
     def _values(self, batch: _Batch) -> dict[str, Any]:
         return {**batch.columns, "notify": self.announce is None}
@@ -371,20 +350,3 @@ def _tokens(claims: Sequence[Claim]) -> dict[str, Any]:
         "attempts": [claim.attempt for claim in claims],
         "owners": [claim.owner for claim in claims],
     }
-
-
-def _task(row: tuple[Any, ...]) -> Task:
-    return Task(
-        id=row[0],
-        kind=row[1],
-        state=TaskState(row[2]),
-        payload=row[3],
-        attempt=row[4],
-        tries=row[5],
-        tries_max=row[6],
-        created_at=row[7],
-        run_at=row[8],
-        finished_at=row[9],
-        last_error=row[10],
-        owner=row[11],
-    )

@@ -13,6 +13,8 @@ from sercha.telemetry import metrics
 
 INTERVAL_MAX = 10.0
 """Seconds between two rounds; less where lives are shorter."""
+COUNT_INTERVAL = 15.0
+"""Seconds between two counts for the metrics."""
 
 _log = structlog.get_logger()
 
@@ -26,6 +28,7 @@ class Caretaker:
         self._queue = queue
         self._dispatch = dispatch
         self._random = random or Random()
+        self._count_at = 0.0
 
     async def run(self) -> None:
         """Go round until cancelled; errors are logged, and the next round tries again."""
@@ -34,13 +37,19 @@ class Caretaker:
             try:
                 if reaped := await self._queue.reap():
                     _log.warning("task.reaped", count=reaped)
-                counts = await self._queue.counts()
-                metrics.set_states(metrics.TASKS, {str(k): n for k, n in counts.items()})
+                await self._count()
             except SerchaError as error:
                 _log.warning("worker.reap_failed", error=error.message)
             if self._dispatch is not None:
                 await self._sweep(self._dispatch)
             await trio.sleep(interval * self._random.uniform(0.8, 1.2))
+
+    async def _count(self) -> None:
+        if trio.current_time() < self._count_at:
+            return
+        self._count_at = trio.current_time() + COUNT_INTERVAL
+        depth = await self._queue.depth()
+        metrics.set_states(metrics.TASKS, {str(state): number for state, number in depth.items()})
 
     async def _sweep(self, dispatch: Dispatch) -> None:
         """Remove entries that dead workers hold: what is still queued is offered again."""

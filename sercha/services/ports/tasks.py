@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 from uuid import UUID
 
-from sercha.domain.task import Claim, NewTask, Outcome, Task, TaskState
+from sercha.domain.task import Claim, NewTask, Outcome, TaskState
 from sercha.services.ports.database import Transaction
 
 
@@ -98,19 +98,13 @@ class TaskQueue(Protocol):
         """Wake all workers that listen to PostgreSQL."""
         ...
 
-    async def cancel(self, task_id: UUID) -> bool:
-        """Cancel a queued or running task, whose worker is told by its next beat; False: it has ended."""
-        ...
-
     async def cancel_keyed(self, tx: Transaction, concurrency_key: str) -> None:
         """Cancel all tasks with *concurrency_key* when *tx* commits."""
         ...
 
-    async def get(self, task_id: UUID) -> Task | None: ...
-
-    async def list(self, *, state: TaskState | None, limit: int) -> list[Task]: ...
-
-    async def counts(self) -> dict[TaskState, int]: ...
+    async def depth(self) -> dict[TaskState, int]:
+        """How many tasks are queued, running and dead."""
+        ...
 
 
 class Subscription(Protocol):

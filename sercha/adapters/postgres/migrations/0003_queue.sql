@@ -25,6 +25,7 @@ CREATE UNIQUE INDEX task_concurrency ON task (concurrency_key)
     WHERE state = 'running' AND concurrency_key IS NOT NULL;
 CREATE INDEX task_running ON task (owner) WHERE state = 'running';
 CREATE INDEX task_ended ON task (finished_at) WHERE state IN ('completed', 'dead', 'cancelled');
+CREATE INDEX task_dead ON task (id) WHERE state = 'dead';
 
 -- The queue's rows turn over faster than the defaults expect.
 ALTER TABLE task SET (
