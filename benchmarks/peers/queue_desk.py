@@ -45,7 +45,7 @@ class Board:
     def __init__(self, mark: int) -> None:
         self.runs = 0
         self.delays: list[float] = []
-        self._first = self._mark_at = 0.0
+        self._first = self._mark_at = self._cpu_first = 0.0
         self._mark = mark
         self._lock = threading.Lock()
         path = Path(os.environ[BOARD_VARIABLE], str(os.getpid()))
@@ -61,10 +61,14 @@ class Board:
             if sent:
                 self.delays.append(now - sent)
             if self.runs == 1:
-                self._first = now
+                self._first, self._cpu_first = now, time.process_time()
             if self.runs == self._mark:
                 self._mark_at = now
             BOARD.pack_into(self._map, 0, self.runs, self._first, self._mark_at)
+
+    def cpu_seconds(self) -> float:
+        """Return what this process has computed since the first run."""
+        return time.process_time() - self._cpu_first if self.runs else 0.0
 
 
 class Desk:
@@ -115,7 +119,8 @@ class Desk:
     def end_work(self) -> NoReturn:
         """Tell what was run, and end without any ceremony: the queue is empty."""
         assert self._board is not None
-        self.tell("ended", runs=self._board.runs, delays=self._board.delays)
+        board = self._board
+        self.tell("ended", runs=board.runs, delays=board.delays, cpu_seconds=board.cpu_seconds())
         os._exit(0)
 
     def gap(self) -> float:

@@ -57,6 +57,8 @@ class Drain:
     wal_bytes: float
     wal_syncs: float
     redis_commands: float
+    cpu_seconds: float
+    """Of the worker processes, per task."""
 
     @property
     def rate(self) -> float:
@@ -154,10 +156,12 @@ async def measure_drain(lab: Lab, contender: Contender, workers: int, count: int
         settled_at = await _settlement(lab, contender, boards, count, programs)
         first = min(first for runs, first, _ in boards.read() if runs)
         await trio.sleep(AFTER_SECONDS)
-        runs = 0
+        runs, cpu_seconds = 0, 0.0
         for program in programs:
             await program.go()
-            runs += (await program.ended())["runs"]
+            told = await program.ended()
+            runs += told["runs"]
+            cpu_seconds += told["cpu_seconds"]
     after = lab.usage(contender)
     return Drain(
         count,
@@ -167,6 +171,7 @@ async def measure_drain(lab: Lab, contender: Contender, workers: int, count: int
         (after.wal_bytes - before.wal_bytes) / count,
         (after.wal_syncs - before.wal_syncs) / count,
         (after.redis_commands - before.redis_commands) / count,
+        cpu_seconds / count,
     )
 
 

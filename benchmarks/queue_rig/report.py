@@ -82,7 +82,7 @@ def _print_rates(contenders: Sequence[Contender], results: Results) -> None:
 def _print_costs(contenders: Sequence[Contender], results: Results) -> None:
     print("\nPer task drained by one worker, medians; runs beyond one per task, in all drains")
     print(
-        f"{'':{NAME_WIDTH}} |{'commits':>9}{'WAL bytes':>11}{'WAL syncs':>11}{'Redis commands':>16} |{'extra runs':>11}"
+        f"{'':{NAME_WIDTH}} |{'commits':>9}{'WAL bytes':>11}{'WAL syncs':>11}{'Redis commands':>16}{'worker CPU, µs':>16} |{'extra runs':>11}"
     )
     for contender in contenders:
         tally = results[contender.name]
@@ -92,10 +92,11 @@ def _print_costs(contenders: Sequence[Contender], results: Results) -> None:
         extra = sum(it.runs - it.count for by in tally.drains.values() for it in by.values())
         values = [
             statistics.median(getattr(it, name) for it in drains)
-            for name in ("commits", "wal_bytes", "wal_syncs", "redis_commands")
+            for name in ("commits", "wal_bytes", "wal_syncs", "redis_commands", "cpu_seconds")
         ]
         print(
-            f"{contender.name:{NAME_WIDTH}} |{values[0]:9.3f}{values[1]:11.0f}{values[2]:11.3f}{values[3]:16.2f} |{extra:11}"
+            f"{contender.name:{NAME_WIDTH}} |{values[0]:9.3f}{values[1]:11.0f}{values[2]:11.3f}{values[3]:16.2f}"
+            f"{1e6 * values[4]:16.0f} |{extra:11}"
         )
 
 

@@ -59,6 +59,7 @@ plain lines on stderr; `--json` is the form to rely on in programs.
 | 0 | done |
 | 1 | failed; one line on stderr says why |
 | 2 | wrong use: an unknown command or option, a value out of its bounds, or a setting that is missing or not allowed |
+| 75 | a server: its scheduler did not come to an end after it had lost the lease (the process stood still, say); start it again |
 | 130 | interrupted by Ctrl-C (a server: by the second one) |
 | 141 | whoever read the output stopped reading |
 

@@ -10,7 +10,14 @@ import trio
 
 from tests.support.queue_checks import Verdict
 from tests.support.queue_history import History
-from tests.support.queue_nemesis import Nemesis, Size, enqueue_slowly, random_tasks
+from tests.support.queue_nemesis import (
+    UNSCHEDULE,
+    Nemesis,
+    Size,
+    enqueue_slowly,
+    random_tasks,
+    schedule_all_kinds,
+)
 from tests.support.queue_rig import Rig, open_rig
 from tests.support.redis import RedisServer
 
@@ -24,11 +31,13 @@ async def _torture(postgres_url: str, redis: RedisServer, seed: int, size: Size)
     """Enqueue, break, heal, drain, check.
 
     Cause: SIGKILL and SIGSTOP of workers, also by their tasks; SIGKILL of Redis with and without loss; FLUSHALL;
-    XGROUP DESTROY. Invariants: I8 to I11 by the history, I12 by what is left in the servers.
+    XGROUP DESTROY. Invariants: I7 to I11 by the history, I12 by what is left in the servers.
     """
     rng = random.Random(seed)
     tasks = random_tasks(rng, size.tasks)
-    async with open_rig(postgres_url, redis, ttl=CLAIM_TTL) as rig:
+    more = {"SCHEDULER_ENABLED": "true", "SCHEDULER_LOCK_TTL": f"{CLAIM_TTL}s"}
+    async with open_rig(postgres_url, redis, ttl=CLAIM_TTL, **more) as rig:
+        await schedule_all_kinds(rig)
         nemesis = Nemesis(rig, rng, size, CLAIM_TTL)
         for _ in range(size.workers):
             await rig.spawn()
@@ -39,6 +48,7 @@ async def _torture(postgres_url: str, redis: RedisServer, seed: int, size: Size)
             nursery.start_soon(
                 partial(enqueue_slowly, rig, tasks, enqueueing, seconds=nemesis.seconds)
             )
+        await rig.rows(UNSCHEDULE)
         await rig.drained(DRAIN_SECONDS)
         await _no_entries(rig)
         history = await rig.finish()
@@ -54,9 +64,9 @@ def _dead_by_others(history: History) -> list[str]:
     """Return the tasks that died although nothing is wrong with them: their workers were killed too often."""
     kinds = {enqueue.n: enqueue.kind for enqueue in history.enqueues}
     return [
-        f"{row.task} {kinds[row.n]}"
+        f"{row.task} {kinds.get(row.n or 0)}"
         for row in history.rows
-        if row.state == "dead" and kinds[row.n] not in ("poison", "rejected")
+        if row.state == "dead" and kinds.get(row.n or 0) not in ("poison", "rejected")
     ]
 
 

@@ -18,7 +18,7 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 
-from tests.support.queue_history import Absence, Enqueue, History, Move, Run, read_history
+from tests.support.queue_history import Absence, Enqueue, History, Move, Run, Slot, read_history
 
 GRACE = 1.0
 """Seconds after an absence in which a worker may not have noticed yet what it has lost."""
@@ -47,7 +47,7 @@ class Rule(StrEnum):
     SHARED_A_KEY = "two tasks of one concurrency key ran at once (I11)"
     STALE_EFFECT = "an effect was accepted after a newer claim, or without one (I3)"
     EARLY = "ran before its delay was over"
-    SLOT = "a slot without exactly one outcome and at most one task (I7)"
+    SLOT = "a slot without exactly one outcome, or not with the one task that it wants (I7)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class _Indexed:
     def enqueue_of(self, task: str) -> Enqueue | None:
         """Return what asked for the task's row, if it has one that was asked for."""
         row = self.rows.get(task)
-        return self.enqueues.get(row.n) if row is not None else None
+        return self.enqueues.get(row.n) if row is not None and row.n is not None else None
 
     def was_away(self, run: Run, at: float) -> bool:
         """Whether the worker of a run may not know what was known to the ledger at that time.
@@ -135,11 +135,13 @@ Found = Iterator[tuple[Rule, str]]
 
 
 def _lost(indexed: _Indexed) -> Found:
-    for enqueue in indexed.history.enqueues:
-        if enqueue.task is not None:
-            fate = _fate(indexed, enqueue.task)
+    told = [(each.task, f"n={each.n} {each.kind}") for each in indexed.history.enqueues]
+    told += [(each.task, f"slot {each.slot} of {each.schedule}") for each in indexed.history.slots]
+    for task, what in told:
+        if task is not None:
+            fate = _fate(indexed, task)
             if fate not in ("completed", "dead", "cancelled as asked"):
-                yield Rule.LOST, f"n={enqueue.n} {enqueue.kind} task={enqueue.task}: {fate}"
+                yield Rule.LOST, f"{what} task={task}: {fate}"
 
 
 def _fate(indexed: _Indexed, task: str) -> str:
@@ -162,7 +164,12 @@ def _fate(indexed: _Indexed, task: str) -> str:
 
 def _unexpected(indexed: _Indexed) -> Found:
     numbers: Counter[int] = Counter()
+    scheduled = {slot.task for slot in indexed.history.slots if slot.outcome == "enqueued"}
     for row in indexed.history.rows:
+        if row.n is None:
+            if row.task not in scheduled:
+                yield Rule.UNEXPECTED, f"task={row.task} is of no enqueue and of no slot"
+            continue
         numbers[row.n] += 1
         if row.n not in indexed.enqueues:
             yield Rule.UNEXPECTED, f"task={row.task} n={row.n} is in the ledger"
@@ -314,22 +321,25 @@ def _early(indexed: _Indexed) -> Found:
 
 
 def _slots(indexed: _Indexed) -> Found:
-    outcomes: Counter[tuple[str, str]] = Counter()
+    by_schedule: defaultdict[str, list[Slot]] = defaultdict(list)
     tasks: Counter[str] = Counter()
-    for slot in indexed.history.slots:
-        outcomes[slot.schedule, slot.slot] += 1
-        if (slot.outcome == "enqueued") != (slot.task is not None):
-            yield Rule.SLOT, f"{slot.schedule} {slot.slot}: {slot.outcome}, task={slot.task}"
-        if slot.task is not None:
-            tasks[slot.task] += 1
+    for slot in sorted(indexed.history.slots, key=lambda slot: slot.slot):
+        by_schedule[slot.schedule].append(slot)
+        if slot.outcome == "enqueued":
+            tasks[slot.task or "no task"] += 1
             if slot.task not in indexed.rows:
                 yield Rule.SLOT, f"{slot.schedule} {slot.slot}: task={slot.task} is not there"
-    for (schedule, slot), times in outcomes.items():
-        if times > 1:
-            yield Rule.SLOT, f"{schedule} {slot}: {times} outcomes"
     for task, times in tasks.items():
         if times > 1:
             yield Rule.SLOT, f"task={task} stands for {times} slots"
+    for schedule in indexed.history.schedules:
+        expected = schedule.first
+        for slot in by_schedule[schedule.schedule]:
+            if slot.slot != expected:
+                yield Rule.SLOT, f"{schedule.schedule}: {slot.slot} after {expected} was to come"
+            expected = slot.slot_last + schedule.step
+        if expected != schedule.next_slot:
+            yield Rule.SLOT, f"{schedule.schedule}: {schedule.next_slot} is next, not {expected}"
 
 
 CHECKS: tuple[Callable[[_Indexed], Found], ...] = (
@@ -361,6 +371,7 @@ def _counts(history: History) -> dict[str, int]:
         "tasks that ran more than once": sum(number > 1 for number in times.values()),
         "runs cut short": ends["cancelled"] + ends["unknown"],
         "effects": len(history.effects),
+        "slots": len(history.slots),
     }
 
 

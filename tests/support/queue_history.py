@@ -85,7 +85,8 @@ class Row:
     """A task of the ledger at the end."""
 
     task: str
-    n: int
+    n: int | None
+    """None: a schedule has made it."""
     state: str
     attempt: int = 1
     tries: int = 1
@@ -124,12 +125,23 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A slot of a schedule, and the task that was enqueued for it."""
+    """A slot of a schedule, or a stretch of slots that did not run; times are seconds of the database's clock."""
 
     schedule: str
-    slot: str
+    slot: int
+    slot_last: int
     outcome: str
     task: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What is scheduled each *step* seconds: the slots from *first* on, *next_slot* being the first to come."""
+
+    schedule: str
+    step: int
+    first: int
+    next_slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +156,7 @@ class History:
     moves: tuple[Move, ...] = ()
     effects: tuple[Effect, ...] = ()
     slots: tuple[Slot, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
 
     def runs_by_task(self) -> dict[str, list[Run]]:
         """Return the runs of each task in the order of their start."""
@@ -189,6 +202,7 @@ def history_of(events: Iterable[Event]) -> History:
         moves=tuple(_records(events, "ledger.move", Move)),
         effects=tuple(_records(events, "ledger.effect", Effect)),
         slots=tuple(_records(events, "ledger.slot", Slot)),
+        schedules=tuple(_records(events, "ledger.schedule", Schedule)),
     )
 
 

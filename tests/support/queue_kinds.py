@@ -85,13 +85,15 @@ class Kinds:
             "stop_in_page": self._stop_in_page,
             "starve": self._starve,
             "blind": self._blind,
+            "prune": self._instant,  # what schedules ask for, without the work
+            "reindex": self._instant,
         }
         return {kind: partial(self._run, work) for kind, work in works.items()}
 
     async def _run(self, work: Work, attempt: Attempt) -> None:
         claim = attempt.claim
         note = partial(self._note, claim)
-        note("run.started", owner=str(claim.owner), kind=claim.kind, n=claim.payload["n"])
+        note("run.started", owner=str(claim.owner), kind=claim.kind, n=claim.payload.get("n"))
         how = "cancelled"
         try:
             await work(attempt)

@@ -148,3 +148,21 @@ async def enqueue_slowly(
         batch, left = left[:size], left[size:]
         await rig.add(*batch)
         await trio.sleep(rng.uniform(0, 2 * pause))
+
+
+SCHEDULE = """
+INSERT INTO schedule (id, name, kind, spec, anchor, task_kind, catch_up, runs_max, next_slot)
+SELECT gen_random_uuid(), %(name)s, 'interval', %(spec)s, at, %(kind)s, %(name)s, 5, at
+FROM date_trunc('second', clock_timestamp() + interval '1 second') AS at
+"""
+UNSCHEDULE = "UPDATE schedule SET enabled = false, version = version + 1"
+
+
+async def schedule_all_kinds(rig: Rig) -> None:
+    """Make a schedule of each way to catch up; the slots come fast."""
+    for name, kind, spec in (
+        ("all", "prune", "1s"),
+        ("coalesce", "reindex", "1s"),
+        ("skip", "prune", "2s"),
+    ):
+        await rig.rows(SCHEDULE, name=name, kind=kind, spec=spec)

@@ -59,6 +59,14 @@ DUMPS = {
         FROM history_move ORDER BY seq""",
     "ledger.effect": """
         SELECT seq, task::text, attempt, owner::text FROM history_effect ORDER BY seq""",
+    "ledger.slot": """
+        SELECT schedule_id::text AS schedule, extract(epoch FROM slot)::bigint AS slot,
+               extract(epoch FROM slot_last)::bigint AS slot_last, outcome, task_id::text AS task
+        FROM schedule_slot""",
+    "ledger.schedule": """
+        SELECT id::text AS schedule, trim(trailing 's' FROM spec)::integer AS step,
+               extract(epoch FROM anchor)::bigint AS first, extract(epoch FROM next_slot)::bigint AS next_slot
+        FROM schedule WHERE spec ~ '^[0-9]+s$'""",
 }
 
 
@@ -245,8 +253,10 @@ class Rig:
         connection = await TrioConnection[Any].connect(self.postgres, autocommit=True)
         try:
             cursor = await connection.execute(query.encode(), parameters)
-            names = [column.name for column in cursor.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall() if names]
+            if cursor.description is None:
+                return []
+            names = [column.name for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
         finally:
             connection.finish()
 
@@ -303,9 +313,7 @@ class Rig:
             self.crashes.append(f"life {node.life} did not end:\n{node.log[-2000:]}")
             self.kill(node)
         ledger = Journal(self.folder, LEDGER)
-        slots = "SELECT schedule_id::text AS schedule, slot::text, outcome, task_id::text AS task FROM schedule_slot"
-        has_slots = await self.number("SELECT (to_regclass('schedule_slot') IS NOT NULL)::integer")
-        for event, query in {**DUMPS, **({"ledger.slot": slots} if has_slots else {})}.items():
+        for event, query in DUMPS.items():
             for row in await self.rows(query, realtime=time.time() - time.monotonic()):
                 ledger.note(event, **row)
         ledger.close()
@@ -353,6 +361,7 @@ async def open_rig(
         "WORKER_CONCURRENCY": str(slots),
         "WORKER_CLAIM_TTL": f"{ttl}s",
         "LOG_LEVEL": "warning",
+        "SCHEDULER_ENABLED": "false",
         **({"REDIS_URL": redis.url} if redis is not None else {}),
         **more,
     }

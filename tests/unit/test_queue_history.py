@@ -8,9 +8,19 @@ from dataclasses import replace
 import pytest
 
 from tests.support.queue_checks import Rule, check
-from tests.support.queue_history import Absence, Effect, Enqueue, History, Move, Row, Run, Slot
+from tests.support.queue_history import (
+    Absence,
+    Effect,
+    Enqueue,
+    History,
+    Move,
+    Row,
+    Run,
+    Schedule,
+    Slot,
+)
 
-A, B, C, D = "task-a", "task-b", "task-c", "task-d"
+A, B, C, D, E = "task-a", "task-b", "task-c", "task-d", "task-e"
 
 
 def move(seq: int, task: str, before: str | None, after: str, attempt: int, owner: str) -> Move:
@@ -41,6 +51,7 @@ def good_history() -> History:
             Row(B, 2, "completed", attempt=2),
             Row(C, 3, "dead", attempt=2, tries=2, tries_max=2),
             Row(D, 4, "cancelled", attempt=0, last_error=f"merged into task {A}"),
+            Row(E, None, "completed"),
         ),
         moves=(
             move(1, A, None, "queued", 0, ""),
@@ -56,7 +67,8 @@ def good_history() -> History:
             move(13, C, "running", "dead", 2, "w2"),
         ),
         effects=(Effect(3, A, 1, "w1"), Effect(8, B, 2, "w2")),
-        slots=(Slot("s", "t1", "enqueued", A), Slot("s", "t2", "coalesced")),
+        slots=(Slot("s", 10, 10, "enqueued", E), Slot("s", 12, 16, "coalesced", E)),
+        schedules=(Schedule("s", 2, 10, 18),),
     )
 
 
@@ -257,19 +269,31 @@ def _before_its_delay(history: History) -> History:
 
 
 def _slot_twice(history: History) -> History:
-    return replace(history, slots=(*history.slots, Slot("s", "t2", "skipped")))
+    return replace(history, slots=(*history.slots, Slot("s", 14, 14, "skipped")))
+
+
+def _slot_missing(history: History) -> History:
+    return replace(history, slots=(*history.slots[:1], Slot("s", 14, 16, "skipped")))
+
+
+def _last_slot_missing(history: History) -> History:
+    return replace(history, slots=history.slots[:1])
 
 
 def _slot_without_its_task(history: History) -> History:
-    return replace(history, slots=(Slot("s", "t1", "enqueued"),))
+    return replace(history, slots=(Slot("s", 10, 10, "enqueued"), *history.slots[1:]))
 
 
 def _slot_of_a_lost_task(history: History) -> History:
-    return replace(history, slots=(Slot("s", "t1", "enqueued", "task-x"),))
+    return replace(history, slots=(*history.slots, Slot("s", 18, 18, "enqueued", "task-x")))
 
 
 def _one_task_for_two_slots(history: History) -> History:
-    return replace(history, slots=(*history.slots, Slot("s", "t3", "enqueued", A)))
+    return replace(history, slots=(*history.slots, Slot("s", 18, 18, "enqueued", E)))
+
+
+def _task_of_no_slot(history: History) -> History:
+    return replace(history, slots=(), schedules=())
 
 
 @pytest.mark.parametrize(
@@ -303,8 +327,12 @@ def _one_task_for_two_slots(history: History) -> History:
         (_two_effects_of_one_attempt, Rule.STALE_EFFECT),
         (_before_its_delay, Rule.EARLY),
         (_slot_twice, Rule.SLOT),
+        (_slot_missing, Rule.SLOT),
+        (_last_slot_missing, Rule.SLOT),
         (_slot_without_its_task, Rule.SLOT),
         (_slot_of_a_lost_task, Rule.SLOT),
+        (_slot_of_a_lost_task, Rule.LOST),
+        (_task_of_no_slot, Rule.UNEXPECTED),
         (_one_task_for_two_slots, Rule.SLOT),
     ],
 )
