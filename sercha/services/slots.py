@@ -42,12 +42,17 @@ async def carry_out(
     fresh = await store.record(tx, records)
     records = [each for each in records if (each.schedule_id, each.slot) in fresh]
     runs = [each for each in records if each.outcome is SlotOutcome.ENQUEUED]
-    merged = await _enqueue(queue, tx, by_id, runs)
+    twins = await _enqueue(queue, tx, by_id, runs)
+    merged = [
+        replace(each, outcome=SlotOutcome.COALESCED, task_id=twins[each.task_id])
+        for each in records
+        if each.task_id in twins
+    ]
     await store.amend(tx, merged)
     await store.advance(tx, {each.schedule.id: each.plan.next_slot for each in decisions})
     counts = Counter(record.outcome for record in records)
-    counts[SlotOutcome.ENQUEUED] -= len(merged)
-    counts[SlotOutcome.COALESCED] += len(merged)
+    counts[SlotOutcome.ENQUEUED] -= len(twins)
+    counts[SlotOutcome.COALESCED] += len(twins)
     return +counts
 
 
@@ -66,17 +71,17 @@ async def _enqueue(
     tx: Transaction,
     decisions: dict[UUID, Decision],
     runs: Sequence[SlotRecord],
-) -> list[SlotRecord]:
-    """Enqueue the tasks of *runs*; those records whose work another task does."""
+) -> dict[UUID | None, UUID]:
+    """Enqueue the tasks of *runs*; which other task does the work of which of them."""
     if not runs:
-        return []
+        return {}
     tasks = [_task(decisions[run.schedule_id], run) for run in runs]
     queued = await queue.enqueue(tx, tasks)
-    return [
-        replace(run, outcome=SlotOutcome.COALESCED, task_id=task_id)
+    return {
+        run.task_id: task_id
         for run, task_id in zip(runs, queued, strict=True)
         if task_id != run.task_id
-    ]
+    }
 
 
 def _task(decision: Decision, run: SlotRecord) -> NewTask:

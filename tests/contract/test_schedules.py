@@ -183,6 +183,17 @@ async def test_coalesce_runs_the_newest_slot_of_26_hours_and_records_the_others(
     assert await lab.truth.value("SELECT count(DISTINCT task_id) FROM schedule_slot") == 1
 
 
+async def test_a_stretch_names_the_queued_task_that_its_run_merged_into(lab: Lab) -> None:
+    schedule = await lab.add()
+    waiting = await lab.schedules.run_now(schedule.id)
+    await lab.away_since(schedule, whole_seconds_ago(26 * 3600 + 60))
+
+    await lab.tick()
+
+    tasks = "SELECT count(*) FROM schedule_slot WHERE task_id = %s"
+    assert await lab.truth.value(tasks, waiting) == 3  # by hand, the stretch, the newest
+
+
 async def test_all_runs_the_newest_ones_and_skips_what_is_older(lab: Lab) -> None:
     since = whole_seconds_ago(26 * 3600 + 60)
     asked = await lab.add(catch_up=CatchUp.ALL, runs_max=3)

@@ -129,23 +129,6 @@ async def test_an_orderly_end_hands_over_at_once(
         await rig.assert_each_slot_has_one_outcome()
 
 
-async def _wake(candidate: Candidate) -> str:
-    """SIGCONT, and wait until the candidate knows that it does not lead any more; how it says so."""
-    since = len(candidate.events)
-    candidate.signal(signal.SIGCONT)
-    with trio.fail_after(20), trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-
-            async def end() -> None:
-                await candidate.process.wait()
-                scope.cancel()
-
-            nursery.start_soon(end)
-            await candidate.wait_for("scheduler.lease_lost", since=since)
-            return "lost"
-    return f"ended with {candidate.process.returncode}"
-
-
 async def test_a_holder_stopped_for_two_ttls_writes_nothing_late(
     postgres_url: str, redis_or_none: RedisServer | None, tmp_path: Path
 ) -> None:
@@ -162,9 +145,10 @@ async def test_a_holder_stopped_for_two_ttls_writes_nothing_late(
         await trio.sleep(max(0.0, stopped_at + 6.0 - await rig.now()))
         before = [slot for slot in await rig.slots() if slot.token == old]
         follower.signal(signal.SIGSTOP)
-        how = await _wake(leader)
+        with trio.fail_after(20):
+            how = await leader.wake()
         follower.signal(signal.SIGCONT)
-        print(f"the old holder has {how}")
+        print(f"the old holder {how}")
 
         await rig.slots_pass(3, token=new)
 

@@ -52,7 +52,6 @@ class Candidate:
     process: trio.Process
     lines: list[str] = field(default_factory=list[str])
     events: list[Event] = field(default_factory=list[Event])
-    is_stopped: bool = False
     _told: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -96,6 +95,17 @@ class Candidate:
             assert self.is_alive, f"ended with {self.process.returncode}:\n{self.log}"
             await told.wait()
 
+    async def wake(self) -> str:
+        """SIGCONT, and wait until the process knows that it does not lead any more; how it shows it."""
+        since = len(self.events)
+        self.signal(signal.SIGCONT)
+        while self.is_alive:
+            told = self._told
+            if lost := self.events_of("scheduler.lease_lost", since=since):
+                return f"lost its lease: {lost[0]['reason']}"
+            await told.wait()
+        return f"ended with status {self.process.returncode}"
+
     async def wait_ready(self) -> None:
         """Wait until it works and contends for the lease."""
         while "ready: worker" not in self.lines:
@@ -105,7 +115,6 @@ class Candidate:
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
-        self.is_stopped = number == signal.SIGSTOP
 
 
 @dataclass(frozen=True, slots=True)
