@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import trio
 
@@ -16,15 +15,18 @@ from lockd.postgres import TrioConnection
 from sercha.domain.schedule import SlotOutcome
 from tests.support.postgres import PostgresServer, free_port
 from tests.support.redis import RedisServer
-from tests.support.scheduler_rig import ENDED_ITSELF, Candidate, Rig, open_rig
+from tests.support.scheduler_rig import Candidate, Rig, open_rig
 
 TTL = 2.0
 LONG_TTL = 60.0
 """Longer than a test waits: what is taken over meanwhile was released."""
 SLACK = 3.0
 """Seconds beyond the promised moment, for machines with much else to do. The figures are printed."""
+IDLE = 2.0
+"""How long the server lets a fenced transaction stand still."""
+THROWN_OUT = "terminating connection due to idle-in-transaction timeout"
 BLOCKED = """SELECT pid FROM pg_stat_activity WHERE datname = current_database()
-             AND wait_event_type = 'Lock' AND query LIKE '%%INTO schedule_slot%%' AND pid <> pg_backend_pid()"""
+             AND wait_event_type = 'Lock' AND position('INTO schedule_slot' IN query) > 0 AND pid <> pg_backend_pid()"""
 
 
 @pytest.fixture(params=["postgres", "redis"])
@@ -53,19 +55,6 @@ async def _report(rig: Rig, old: int, new: int, since: float, what: str) -> None
         f"{what}: taken over after {new / 1000 - since:.2f} s, first step after {first - since:.2f} s;"
         f" {first - last:.2f} s between the last slot of the old token and the first of the new one"
     )
-
-
-async def test_of_two_processes_one_schedules(
-    postgres_url: str, redis_or_none: RedisServer | None, tmp_path: Path
-) -> None:
-    async with open_rig(postgres_url, redis_or_none, tmp_path, ttl=LONG_TTL) as rig:
-        leader, follower, token = await _begin(rig)
-        await rig.slots_pass(3, token=token)
-
-        await rig.assert_each_slot_has_one_outcome()
-        assert {slot.token for slot in await rig.slots()} == {token}
-        assert leader.events_of("scheduler.ticked")
-        assert not follower.events_of("scheduler.ticked", "scheduler.lease_acquired")
 
 
 async def test_after_a_kill_the_other_one_schedules_within_the_ttl_and_catches_up(
@@ -109,12 +98,17 @@ async def test_with_the_default_ttl_a_killed_holder_is_followed_within_61_second
         await rig.assert_each_slot_has_one_outcome()
 
 
-async def test_an_orderly_end_hands_over_at_once(
+async def test_one_of_two_schedules_until_its_orderly_end_hands_over_at_once(
     postgres_url: str, redis_or_none: RedisServer | None, tmp_path: Path
 ) -> None:
     """Fault 10. Cause: SIGTERM of the holder. The TTL is a minute; invariant I7."""
     async with open_rig(postgres_url, redis_or_none, tmp_path, ttl=LONG_TTL) as rig:
-        leader, _, old = await _begin(rig)
+        leader, follower, old = await _begin(rig)
+        await rig.slots_pass(2, token=old)
+        await rig.assert_each_slot_has_one_outcome()
+        assert {slot.token for slot in await rig.slots()} == {old}
+        assert leader.events_of("scheduler.ticked")
+        assert not follower.events_of("scheduler.ticked", "scheduler.lease_acquired")
         asked_at = await rig.now()
         leader.signal(signal.SIGTERM)
 
@@ -136,13 +130,13 @@ async def test_a_holder_stopped_for_two_ttls_writes_nothing_late(
 
     When the old one wakes up it finds work which the new one, standing still in its turn, has not done.
     """
-    async with open_rig(postgres_url, redis_or_none, tmp_path, ttl=3.0) as rig:
+    async with open_rig(postgres_url, redis_or_none, tmp_path, ttl=TTL) as rig:
         leader, follower, old = await _begin(rig)
         stopped_at = await rig.now()
         leader.signal(signal.SIGSTOP)
         new = await rig.succession(old)
-        await _report(rig, old, new, stopped_at, "SIGSTOP, TTL 3 s")
-        await trio.sleep(max(0.0, stopped_at + 6.0 - await rig.now()))
+        await _report(rig, old, new, stopped_at, f"SIGSTOP, TTL {TTL} s")
+        await trio.sleep(max(0.0, stopped_at + 2 * TTL - await rig.now()))
         before = [slot for slot in await rig.slots() if slot.token == old]
         follower.signal(signal.SIGSTOP)
         with trio.fail_after(20):
@@ -159,15 +153,121 @@ async def test_a_holder_stopped_for_two_ttls_writes_nothing_late(
 
 
 @asynccontextmanager
-async def _slots_taken(url: str) -> AsyncGenerator[TrioConnection[Any]]:
+async def _slots_taken(url: str) -> AsyncGenerator[None]:
     """Take the keys of slots to come, in a transaction of its own: whoever records them waits for its end."""
     connection = await TrioConnection[Any].connect(url)
     try:
         await connection.execute(
             b"""INSERT INTO schedule_slot (schedule_id, slot, slot_last, outcome)
-                SELECT id, slot, slot, 'paused' FROM schedule,
-                    generate_series(next_slot + interval '1 s', next_slot + interval '60 s', '1 s') AS slot"""
+                SELECT id, slot, slot, 'paused' FROM schedule, generate_series(
+                    next_slot + interval '1 s', next_slot + interval '60 s', interval '1 s') AS slot"""
         )
-        yield connection
+        yield
     finally:
         connection.finish()
+
+
+async def test_a_holder_stopped_within_a_step_is_thrown_out_by_the_server(
+    postgres_server: PostgresServer,
+    postgres_url: str,
+    redis_or_none: RedisServer | None,
+    tmp_path: Path,
+) -> None:
+    """Fault 8. Cause: SIGSTOP in a fenced transaction, which keeps others from taking over. Invariants: I3, I7, I12."""
+    async with open_rig(postgres_url, redis_or_none, tmp_path, ttl=TTL) as rig:
+        leader, _, old = await _begin(rig)
+        ends_before = postgres_server.log_text().count(THROWN_OUT)
+        async with _slots_taken(postgres_url):
+            session = await rig.wait_value(BLOCKED)
+            leader.signal(signal.SIGSTOP)
+            assert await rig.value(BLOCKED) == session
+            before = [slot for slot in await rig.slots() if slot.token == old]
+            expiry, released_at = await rig.expiry(), await rig.now()
+
+        new = await rig.succession(old)
+
+        await _report(rig, old, new, released_at, "SIGSTOP within a step")
+        assert postgres_server.log_text().count(THROWN_OUT) == ends_before + 1
+        first = min(slot.recorded_at for slot in await rig.slots() if slot.token == new)
+        assert released_at + IDLE <= first <= max(expiry, released_at + IDLE) + SLACK
+        with trio.fail_after(20):
+            print(f"the old holder {await leader.wake()}")
+        await rig.slots_pass(2, token=new)
+        await rig.assert_each_slot_has_one_outcome()
+        assert [slot for slot in await rig.slots() if slot.token == old] == before
+
+
+async def _kill_redis(rig: Rig, redis: RedisServer, state: str) -> None:
+    """SIGKILL the server, and wait until all candidates have said that they are in that state."""
+    marks = [len(each.events) for each in rig.candidates]
+    await trio.to_thread.run_sync(redis.kill)
+    with trio.fail_after(30):
+        for each, since in zip(rig.candidates, marks, strict=True):
+            await each.wait_for("scheduler.lease_away", since=since, state=state)
+
+
+async def test_without_redis_nobody_schedules_where_the_lease_is_required(
+    postgres_url: str, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Fault 17. Cause: SIGKILL of Redis. Invariants: I7, I12."""
+    async with open_rig(
+        postgres_url, redis_server, tmp_path, ttl=TTL, SCHEDULER_LOCK_REQUIRED="true"
+    ) as rig:
+        _, _, old = await _begin(rig)
+        await _kill_redis(rig, redis_server, "paused")
+        paused_at = await rig.now()
+        await trio.sleep(2.5)  # slots pass, and nothing happens
+        restarted_at = await rig.now()
+        await trio.to_thread.run_sync(redis_server.start)
+
+        new = await rig.succession(old)
+
+        print(
+            f"Redis away, lease required: taken over {new / 1000 - restarted_at:.2f} s after its return"
+        )
+        slots = await rig.slots()
+        assert not [slot for slot in slots if paused_at < slot.recorded_at < restarted_at]
+        await rig.slots_pass(2, token=new)
+        await rig.assert_each_slot_has_one_outcome()
+
+
+async def test_without_redis_all_go_on_where_the_lease_is_not_required(
+    postgres_url: str, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Fault 17, with the key of each slot as the only protection. Invariant: I7."""
+    async with open_rig(
+        postgres_url, redis_server, tmp_path, ttl=TTL, SCHEDULER_LOCK_REQUIRED="false"
+    ) as rig:
+        _, _, old = await _begin(rig)
+        await _kill_redis(rig, redis_server, "unlocked")
+        await rig.slots_pass(3, token=None)
+        await trio.to_thread.run_sync(redis_server.start)
+
+        await rig.succession(old)
+
+        await rig.assert_each_slot_has_one_outcome()
+        late = max(slot.recorded_at - slot.last.timestamp() for slot in await rig.slots())
+        print(f"Redis away, lease not required: no slot was later than {late:.2f} s")
+
+
+async def test_three_processes_without_any_lease_enqueue_each_slot_once(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """Nobody listens where Redis should be. Invariant: I7."""
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    async with open_rig(
+        postgres_url, None, tmp_path, ttl=TTL, REDIS_URL=nowhere, SCHEDULER_LOCK_REQUIRED="false"
+    ) as rig:
+        for _ in range(3):
+            await rig.add()
+        await rig.start(3)
+        with trio.fail_after(60):
+            for each in rig.candidates:
+                await each.wait_for("scheduler.ticked")
+        await rig.slots_pass(3, token=None)
+
+        outcomes = await rig.assert_each_slot_has_one_outcome()
+        ticks = [len(each.events_of("scheduler.ticked")) for each in rig.candidates]
+        print(f"steps of each: {ticks}; {dict(outcomes)}")
+        assert outcomes[SlotOutcome.ENQUEUED] > 3
+        assert {slot.token for slot in await rig.slots()} == {None}

@@ -100,7 +100,7 @@ class MemoryQueue:
             self.states[task] = TaskState.QUEUED
         return len(left)
 
-    async def counts(self) -> dict[TaskState, int]:
+    async def depth(self) -> dict[TaskState, int]:
         states = list(self.states.values())
         return {state: states.count(state) for state in TaskState}
 

@@ -25,6 +25,7 @@ from psycopg.types.json import Jsonb
 
 from sercha.domain.schedule import CatchUp, SlotOutcome
 from sercha.roles.scheduler import LEASE
+from tests.support.queue_rig import quiet
 from tests.support.redis import RedisServer
 from tests.support.schedules import SYNC, Lab, open_lab, source_payload
 from tests.support.sercha import command, environment
@@ -32,8 +33,6 @@ from tests.support.sercha import command, environment
 SECOND = timedelta(seconds=1)
 START_SECONDS = 60.0
 LOOK_SECONDS = 0.02
-ENDED_ITSELF = 75
-"""Exit status of a process that finds, in lockd's thread, that it outlived its lease."""
 
 ADD = """
 INSERT INTO schedule (id, name, kind, spec, anchor, task_kind, payload, catch_up, next_slot)
@@ -234,6 +233,18 @@ class Rig:
         logs = "\n\n".join(each.log[-3000:] for each in self.candidates)
         raise AssertionError(f"not within {seconds} s; the candidates say:\n{logs}")
 
+    async def wait_value(self, statement: str, *parameters: object, seconds: float = 30.0) -> Any:
+        """Return the first value of a query once it has any."""
+        found: Any = None
+
+        async def is_there() -> bool:
+            nonlocal found
+            found = await self.value(statement, *parameters)
+            return found is not None
+
+        await self.until(is_there, seconds)
+        return found
+
     async def slots(self) -> list[Slot]:
         """Return what is recorded, in the order of recording."""
         query = """SELECT schedule_id, slot, slot_last, outcome, token, extract(epoch FROM recorded_at)::float8
@@ -256,17 +267,14 @@ class Rig:
     async def succession(self, old: int, seconds: float = 30.0) -> int:
         """Wait for slots that a successor of the holder with token *old* has recorded; the first one's token."""
         query = "SELECT min(token) FROM schedule_slot WHERE token > %s"
-
-        async def is_there() -> bool:
-            return await self.value(query, old) is not None
-
-        await self.until(is_there, seconds)
-        return int(await self.number(query, old))
+        return int(await self.wait_value(query, old, seconds=seconds))
 
     async def caught_up(self) -> None:
         """Wait until everything that is due by now has its outcome."""
         now = await self.now()
-        query = "SELECT extract(epoch FROM min(next_slot))::float8 FROM schedule WHERE id = ANY (%s)"
+        query = (
+            "SELECT extract(epoch FROM min(next_slot))::float8 FROM schedule WHERE id = ANY (%s)"
+        )
 
         async def is_done() -> bool:
             return await self.number(query, list(self._first)) > now
@@ -332,7 +340,7 @@ async def open_rig(
         **({"SCHEDULER_LOCK_TTL": f"{ttl}s"} if ttl is not None else {}),
         **more,
     }
-    async with open_lab(url) as lab, trio.open_nursery() as nursery:
+    async with quiet(), open_lab(url) as lab, trio.open_nursery() as nursery:
         rig = Rig(nursery, lab, home, variables)
         rig.redis = redis
         try:
