@@ -7,7 +7,7 @@
       │  └─cancel─┐     │ └──fail, tries used up──▶ dead
       │           ▼     │
       │       cancelled │
-      └──fail, give_back, claim expired
+      └──fail, give_back, worker dead
 
 ``attempt`` only grows and, with the owner, is the claim's token. ``tries`` is charged at the claim, given
 back when the attempt was interrupted, and forgiven when the attempt committed progress.

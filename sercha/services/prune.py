@@ -1,4 +1,4 @@
-"""Removing what nobody asks for any more: ended tasks, old slots, expired sessions, processes long gone."""
+"""Removing what nobody asks for any more: ended tasks, expired sessions, processes long gone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from functools import partial
 import structlog
 
 from sercha.services.attempt import Attempt, Interrupted
-from sercha.services.ports import ChangeFeed, ScheduleStore
+from sercha.services.ports import ChangeFeed
 from sercha.services.ports.retention import RetentionStore
 
 DAY = 24 * 3600.0
 COMPLETED_KEPT = 7 * DAY
 """Seconds that a completed task is kept; a dead or cancelled one is looked at later."""
 OTHERS_KEPT = 30 * DAY
-SLOTS_KEPT = 90 * DAY
 NODES_KEPT = DAY
 BATCH = 1_000
 """Rows that one statement removes."""
@@ -29,13 +28,11 @@ class Prune:
     def __init__(
         self,
         retention: RetentionStore,
-        schedules: ScheduleStore,
         feed: ChangeFeed,
         *,
         batch: int = BATCH,
     ) -> None:
         self._retention = retention
-        self._schedules = schedules
         self._feed = feed
         self._batch = batch
 
@@ -49,9 +46,6 @@ class Prune:
         counts = {
             "tasks": await self._all(
                 attempt, partial(remove.remove_tasks, completed=COMPLETED_KEPT, others=OTHERS_KEPT)
-            ),
-            "slots": await self._all(
-                attempt, partial(self._schedules.forget_slots, older_than=SLOTS_KEPT)
             ),
             "sessions": await self._all(attempt, remove.remove_sessions),
             "nodes": await self._all(attempt, partial(remove.remove_nodes, silence=NODES_KEPT)),

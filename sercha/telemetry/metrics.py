@@ -49,6 +49,10 @@ SCHEDULER_TICK_DURATION = Histogram(
 SCHEDULER_LATE = Gauge(
     "sercha_scheduler_late_seconds", "How late the oldest slot was in this process's last step."
 )
+DISPATCH_USED = Gauge(
+    "sercha_dispatch_used",
+    "1 while this worker gets its tasks through Redis, 0 while it asks PostgreSQL instead.",
+)
 
 SYNC_ITEMS = Counter(
     "sercha_sync_items_total",

@@ -70,6 +70,8 @@ class Process:
     """Names this process in the registry of nodes, and in the dispatch."""
     dispatch: RedisDispatch | None = None
     """None without ``REDIS_URL``: then tasks are dispatched by PostgreSQL alone."""
+    worker: worker.Worker | None = None
+    """Once it was made."""
     clock: SystemClock = field(default_factory=SystemClock)
 
     async def check_schema(self) -> None:

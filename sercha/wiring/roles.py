@@ -101,6 +101,7 @@ def make_worker(process: Process, handlers: Mapping[str, Handler]) -> worker.Wor
         ),
         dispatch=process.dispatch,
     )
+    process.worker = made
     process.health.probes["worker"] = lambda: probe_worker(made)
     if process.dispatch is not None:
         process.health.probes["dispatch"] = lambda: probe_dispatch(made)
@@ -121,7 +122,7 @@ def _own_handlers(process: Process) -> dict[str, Handler]:
         ),
         TaskKind.SYNC_ALL: SyncAll(pool, process.sources, queue),
         TaskKind.REINDEX: Reindex(pool, PostgresCopyStore(), queue),
-        TaskKind.PRUNE: Prune(PostgresRetentionStore(pool), process.schedules, process.feed),
+        TaskKind.PRUNE: Prune(PostgresRetentionStore(pool), process.feed),
     }
 
 
@@ -185,6 +186,13 @@ async def _metrics_page(
         metrics.DB_CONNECTIONS,
         {"idle": pool.idle, "in_use": pool.in_use, "dedicated": pool.dedicated},
     )
+    if process.worker is not None:
+        working = process.worker.statistics()
+        metrics.set_states(
+            metrics.SLOTS, {"busy": working.busy, "free": working.slots - working.busy}
+        )
+        if process.dispatch is not None:
+            metrics.DISPATCH_USED.set(working.dispatch_error is None)
     if index is not None and follower is not None:
         metrics.INDEX_DOCUMENTS.set((await index.statistics()).documents)
         metrics.INDEX_LAG.set(trio.current_time() - follower.state.complete_at)

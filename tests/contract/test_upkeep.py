@@ -16,7 +16,6 @@ from sercha.adapters.postgres.accounts import PostgresAccountStore
 from sercha.adapters.postgres.copies import PostgresCopyStore
 from sercha.adapters.postgres.nodes import NODE_SILENCE, PostgresNodeStore
 from sercha.adapters.postgres.retention import PostgresRetentionStore
-from sercha.adapters.postgres.schedules import PostgresScheduleStore
 from sercha.domain.task import Claim, NewTask, TaskKind
 from sercha.errors import ClaimLost, Rejected
 from sercha.services.attempt import Attempt, Interrupted
@@ -93,9 +92,7 @@ def test_a_wrong_kind_or_payload_is_refused(kind: str, payload: dict[str, object
 
 
 def prune_on(truth: Truth, **bounds: int) -> Prune:
-    return Prune(
-        PostgresRetentionStore(truth.pool), PostgresScheduleStore(truth.pool), truth.feed, **bounds
-    )
+    return Prune(PostgresRetentionStore(truth.pool), truth.feed, **bounds)
 
 
 async def test_prune_removes_what_is_old_and_keeps_the_rest(truth: Truth) -> None:
@@ -153,7 +150,7 @@ async def test_prune_does_not_wait_for_a_task_that_somebody_holds(truth: Truth) 
     assert await truth.admin.get(free) is None
 
 
-async def test_prune_removes_expired_sessions_silent_nodes_and_old_slots(truth: Truth) -> None:
+async def test_prune_removes_expired_sessions_and_silent_nodes(truth: Truth) -> None:
     accounts, value = PostgresAccountStore(truth.pool), truth.value
     user = uuid4()
     await value(
@@ -173,23 +170,9 @@ async def test_prune_removes_expired_sessions_silent_nodes_and_old_slots(truth: 
             uuid4(),
             days * 86_400,
         )
-    schedule = uuid4()
-    await value(
-        """INSERT INTO schedule (id, name, kind, spec, anchor, task_kind)
-           VALUES (%s, 's', 'interval', '1h', '2020-01-01', 'prune')""",
-        schedule,
-    )
-    for days in (89, 91):
-        await value(
-            """INSERT INTO schedule_slot (schedule_id, slot, slot_last, outcome, recorded_at)
-               SELECT %s, t, t, 'enqueued', t FROM (SELECT now() - make_interval(days => %s)) AS _ (t)""",
-            schedule,
-            days,
-        )
-
     await prune_on(truth)(Attempt(await claim(truth, task_of(TaskKind.PRUNE)), trio.Event()))
 
-    for table in ("session", "node", "schedule_slot"):
+    for table in ("session", "node"):
         assert await value(f"SELECT count(*) FROM {table}") == 1, table
 
 

@@ -58,6 +58,7 @@ class WorkerStatistics:
     owner: UUID | None
     """The name of its claims; None while the ledger does not know it."""
     slots: int
+    busy: int
     running: tuple[Claim, ...]
     waiting: int
     """Claims that wait for a slot."""
@@ -113,6 +114,7 @@ class Worker:
         return WorkerStatistics(
             owner=self._heart.owner,
             slots=self._settings.slots,
+            busy=self._desk.busy,
             running=self._desk.running(),
             waiting=self._desk.waiting,
             unsettled=self._settler.backlog,
