@@ -66,13 +66,15 @@ async def _measure(lab: Lab, short: Contender, long: Contender, deep: int, turns
     lab.reset(long)
     print(f"{short.name}: enqueueing {deep:,} tasks", file=sys.stderr, flush=True)
     await fill(lab, long, deep)
-    for _ in range(turns):
-        lab.reset(short)
+    lab.reset(
+        short
+    )  # once: it is a checkpoint, after which whole pages of the long queue are logged
+    for turn in range(1 + turns):
         await fill(lab, short, SHALLOW)
-        rate, _ = await _serve(lab, short, 0)
-        depth.shallow_rates.append(rate)
-        rate, _ = await _serve(lab, long, 0)
-        depth.deep_rates.append(rate)
+        rates = [(await _serve(lab, queue, 0))[0] for queue in (short, long)]
+        if turn:  # the first one fills the servers' caches
+            depth.shallow_rates.append(rates[0])
+            depth.deep_rates.append(rates[1])
     _, depth.sustained_rate = await _serve(lab, long, SUSTAINED_SECONDS)
     return depth
 

@@ -188,4 +188,4 @@ async def test_a_worker_that_comes_back_from_a_stop_begins_nothing_of_what_it_ha
 ) -> None:
     """Fault 7 of claims. Cause: SIGSTOP for longer than a life, with claims waiting for slots. Invariant: I10."""
     async with open_rig(postgres_url, redis_server, ttl=TTL, slots=2) as rig:
-        rig.judge(await come_back(rig))
+        rig.judge(await come_back(rig, "--mutant", "wakes_late"))

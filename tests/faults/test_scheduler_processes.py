@@ -130,13 +130,14 @@ async def test_a_holder_stopped_for_two_ttls_writes_nothing_late(
 
     When the old one wakes up it finds work which the new one, standing still in its turn, has not done.
     """
-    async with open_rig(postgres_url, redis_or_none, tmp_path, ttl=TTL) as rig:
+    ttl = 3.0  # so that the new one outlives the moment in which both stand still
+    async with open_rig(postgres_url, redis_or_none, tmp_path, ttl=ttl) as rig:
         leader, follower, old = await _begin(rig)
         stopped_at = await rig.now()
         leader.signal(signal.SIGSTOP)
         new = await rig.succession(old)
-        await _report(rig, old, new, stopped_at, f"SIGSTOP, TTL {TTL} s")
-        await trio.sleep(max(0.0, stopped_at + 2 * TTL - await rig.now()))
+        await _report(rig, old, new, stopped_at, f"SIGSTOP, TTL {ttl} s")
+        await trio.sleep(max(0.0, stopped_at + 2 * ttl - await rig.now()))
         before = [slot for slot in await rig.slots() if slot.token == old]
         follower.signal(signal.SIGSTOP)
         with trio.fail_after(20):
@@ -258,8 +259,7 @@ async def test_three_processes_without_any_lease_enqueue_each_slot_once(
     async with open_rig(
         postgres_url, None, tmp_path, ttl=TTL, REDIS_URL=nowhere, SCHEDULER_LOCK_REQUIRED="false"
     ) as rig:
-        for _ in range(3):
-            await rig.add()
+        await rig.add_one_of_each()
         await rig.start(3)
         with trio.fail_after(60):
             for each in rig.candidates:

@@ -95,13 +95,13 @@ class Candidate:
             await told.wait()
 
     async def wake(self) -> str:
-        """SIGCONT, and wait until the process knows that it does not lead any more; how it shows it."""
+        """SIGCONT, and wait until the process shows that it does not lead any more, or that it goes on; how."""
         since = len(self.events)
         self.signal(signal.SIGCONT)
         while self.is_alive:
             told = self._told
-            if lost := self.events_of("scheduler.lease_lost", since=since):
-                return f"lost its lease: {lost[0]['reason']}"
+            if said := self.events_of("scheduler.lease_lost", "scheduler.ticked", since=since):
+                return f"said {said[0]['event']}"
             await told.wait()
         return f"ended with status {self.process.returncode}"
 

@@ -106,7 +106,7 @@ class RedisDispatch:
 
     async def confirm(self, deliveries: Sequence[Delivery]) -> int:
         """Remove entries for good, whoever holds them by now. Returns how many there still are."""
-        count = await self._run(CONFIRM, GROUP, *(each.entry for each in deliveries))
+        count = await self._run(CONFIRM, GROUP, " ".join([each.entry for each in deliveries]))
         self._held.difference_update(each.entry for each in deliveries)
         return count
 
@@ -115,11 +115,12 @@ class RedisDispatch:
 
         Adds nothing to a stream that has `ENTRIES_MAX` entries.
         """
-        return await self._run(OFFER, FIELD, ENTRIES_MAX, *map(str, task_ids))
+        return await self._run(OFFER, FIELD, ENTRIES_MAX, " ".join(map(str, task_ids)))
 
     async def announce(self, task_ids: Sequence[UUID], *, at_most: int) -> int:
         """Add entries while there are fewer than *at_most*. Returns how many entries there are now."""
-        return await self._run(ANNOUNCE, FIELD, min(at_most, ENTRIES_MAX), *map(str, task_ids))
+        ids = " ".join(map(str, task_ids))
+        return await self._run(ANNOUNCE, FIELD, min(at_most, ENTRIES_MAX), ids)
 
     async def sweep(self, *, idle: float) -> list[Delivery]:
         """Take over entries held for *idle* seconds and more, about 1,000 at most; remove what is left over.
@@ -174,9 +175,9 @@ class RedisDispatch:
         """Return the entries with a task's id, and remove the others."""
         if useless := [entry for entry, task_id in entries if task_id is None]:
             _log.warning("dispatch.entries_unreadable", count=len(useless), stream=STREAM)
-            await self._run(CONFIRM, GROUP, *useless)
+            await self._run(CONFIRM, GROUP, " ".join(useless))
         deliveries = [Delivery(entry, task_id) for entry, task_id in entries if task_id is not None]
-        self._held.update(delivery.entry for delivery in deliveries)
+        self._held.update([delivery.entry for delivery in deliveries])
         return deliveries
 
     async def _run(self, script: Script, *arguments: str | int) -> int:

@@ -1,6 +1,7 @@
 """The scripts of the dispatch: each is one step on the one key, the stream, and answers in bounded time.
 
-An entry of the stream has one field whose value is the task's id as text. Redis 7.0 or Valkey 7.2 is needed.
+An entry of the stream has one field whose value is the task's id as text. Several ids, of tasks or of entries, come
+as one argument with spaces between them: the driver takes its time for each argument. Redis 7.0 or Valkey 7.2 is needed.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ local present = {}
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do
   present[entry[2][2]] = true
 end
-for i = 3, #ARGV do
+for id in string.gmatch(ARGV[3], '%S+') do
   if count >= most then break end
-  if not present[ARGV[i]] then
-    redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i])
-    present[ARGV[i]] = true
+  if not present[id] then
+    redis.call('XADD', KEYS[1], '*', ARGV[1], id)
+    present[id] = true
     count = count + 1
   end
 end
@@ -35,9 +36,9 @@ return count
 
 ANNOUNCE = Script("""
 local count, most = redis.call('XLEN', KEYS[1]), tonumber(ARGV[2])
-for i = 3, #ARGV do
+for id in string.gmatch(ARGV[3], '%S+') do
   if count >= most then break end
-  redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i])
+  redis.call('XADD', KEYS[1], '*', ARGV[1], id)
   count = count + 1
 end
 return count
@@ -45,10 +46,17 @@ return count
 """Stream; field, how long the stream may become, ids. How long it is."""
 
 CONFIRM = Script("""
-for i = 2, #ARGV do
-  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-  redis.call('XDEL', KEYS[1], ARGV[i])
+local entries = {}
+local function remove()
+  redis.call('XACK', KEYS[1], ARGV[1], unpack(entries))
+  redis.call('XDEL', KEYS[1], unpack(entries))
+  entries = {}
 end
+for entry in string.gmatch(ARGV[2], '%S+') do
+  entries[#entries + 1] = entry
+  if #entries == 1000 then remove() end
+end
+if #entries > 0 then remove() end
 return redis.call('XLEN', KEYS[1])
 """)
 """Stream; group, entries. How long it is."""
