@@ -15,12 +15,14 @@ async def running(run: Callable[[], Awaitable[object]]) -> AsyncGenerator[None]:
     The block's own errors leave as they are, in no group.
     """
     failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001  raised again below, outside of the nursery
-            failure = error
-        nursery.cancel_scope.cancel("the block has ended")
-    if failure is not None:
-        raise failure
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001  raised again below, outside of the nursery
+                failure = error
+            nursery.cancel_scope.cancel("the block has ended")
+    finally:
+        if failure is not None:
+            raise failure  # also beside a cancellation that comes at the same time

@@ -122,10 +122,11 @@ async def come_back(rig: Rig, *options: str) -> History:
     await rig.drained(30)  # it knows that such tasks are short, and fetches them ahead
     for deaths in range(1, 4):
         before = len(rig.runs())
-        await rig.add(*[short, instant, instant, instant] * 75)
+        await rig.add(*[short, instant, instant, instant] * 200)
         await rig.until(lambda before=before: len(rig.runs()) > before + 20)
         rig.stop(stopped)
         heir = await rig.start(*options)
+        await trio.sleep(1.5 * TTL)
         await rig.drained(30)
         rig.go_on(stopped)
         with trio.fail_after(30):

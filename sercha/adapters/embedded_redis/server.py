@@ -24,6 +24,7 @@ from sercha.adapters.embedded_redis.place import (
 from sercha.adapters.embedded_redis.process import ServerProcess
 from sercha.adapters.embedded_redis.stale import end_stale_server
 from sercha.errors import SettingsError, Unavailable
+from sercha.services.background import running
 from sercha.services.backoff import Backoff
 
 SHELTER = Path("/var/lib/sercha")
@@ -94,24 +95,13 @@ async def embedded_redis(
         yield None
         return
     server = EmbeddedRedis(process)
-    error: BaseException | None = None
     log.info("redis.started", pid=server.pid, home=str(server.home))
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.keep_alive)
-            try:
-                yield server
-            except BaseException as caught:  # noqa: BLE001  # raised again below, outside
-                error = caught
-            nursery.cancel_scope.cancel()
-    except BaseException:
-        if error is None:  # the watcher raises nothing: it is the block's own that counts
-            raise
+        async with running(server.keep_alive):
+            yield server
     finally:
         await process.stop()
         log.info("redis.stopped", home=str(server.home))
-    if error is not None:
-        raise error
 
 
 async def start_anyhow(process: ServerProcess) -> None:
