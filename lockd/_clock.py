@@ -86,6 +86,12 @@ class SystemClock:
         return _ThreadWatchdog(bark)
 
 
+STALL_SECONDS = 0.5
+"""A thread that sleeps for so much too long has been stopped, with its process or its machine."""
+TURN_SECONDS = 1.0
+"""What the event loop gets after that, to find out for itself that its time is over."""
+
+
 def _boottime(default: float) -> float:
     clock_id: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return default if clock_id is None else time.clock_gettime(clock_id)
@@ -98,6 +104,7 @@ class _ThreadWatchdog:
         self._bark = bark
         self._changed = threading.Condition()
         self._until: tuple[float, float] | None = None
+        self._has_waited_longer = False
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="lockd watchdog", daemon=True)
         self._thread.start()
@@ -106,6 +113,7 @@ class _ThreadWatchdog:
         seconds = until.monotonic - trio.current_time()
         with self._changed:
             self._until = (time.monotonic() + seconds, until.boottime)
+            self._has_waited_longer = False
             self._changed.notify()
 
     def stop(self) -> None:
@@ -130,7 +138,21 @@ class _ThreadWatchdog:
                 if left <= 0:
                     self._until = None
                     return True
-                self._changed.wait(
-                    min(left, 1.0)
-                )  # not longer: sleep of the machine is not counted
+                pause = min(left, 1.0)  # not longer: sleep of the machine is not counted
+                before = time.monotonic(), _boottime(0.0)
+                self._changed.wait(pause)
+                passed = max(time.monotonic() - before[0], _boottime(0.0) - before[1])
+                if passed > pause + STALL_SECONDS:
+                    self._wait_longer()
         return False
+
+    def _wait_longer(self) -> None:
+        """Let the loop go first, once: this thread stood still too, so it was the process, not the loop, that hung."""
+        if self._until is None or self._has_waited_longer:
+            return
+        self._has_waited_longer = True
+        monotonic, boottime = self._until
+        self._until = (
+            max(monotonic, time.monotonic() + TURN_SECONDS),
+            max(boottime, _boottime(-math.inf) + TURN_SECONDS),
+        )

@@ -114,7 +114,7 @@ def _failed(claim: Claim, message: str, *, is_final: bool = False) -> Outcome:
         kind=claim.kind,
         attempt=claim.attempt,
         error=message,
-        retry_in=round(delay, 1),
+        retry_in=None if is_final else round(delay, 1),
     )
     return Outcome(claim, error=message, retry_delay=delay, is_final=is_final)
 

@@ -98,12 +98,11 @@ class Candidate:
         """SIGCONT, and wait until the process shows that it does not lead any more, or that it goes on; how."""
         since = len(self.events)
         self.signal(signal.SIGCONT)
-        while self.is_alive:
+        while not (said := self.events_of("scheduler.lease_lost", "scheduler.ticked", since=since)):
             told = self._told
-            if said := self.events_of("scheduler.lease_lost", "scheduler.ticked", since=since):
-                return f"said {said[0]['event']}"
+            assert self.is_alive, f"ended with {self.process.returncode}:\n{self.log}"
             await told.wait()
-        return f"ended with status {self.process.returncode}"
+        return f"said {said[0]['event']}"
 
     async def wait_ready(self) -> None:
         """Wait until it works and contends for the lease."""
