@@ -194,7 +194,9 @@ def never_buries(journal: Journal, life: int) -> None:
 @_mutant
 def buries_the_living(journal: Journal, life: int) -> None:
     """A reaper that asks nobody whether they are alive."""
-    _without("MARK_DEAD", r"expires_at < clock_timestamp\(\)", "true")
+    _without(
+        "REAP", r"AND NOT EXISTS \(\s*SELECT 1 FROM heartbeat b WHERE b\.owner = t\.owner[^)]*\)"
+    )
 
 
 @_mutant

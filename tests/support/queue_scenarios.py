@@ -96,10 +96,10 @@ async def die_with_claims(rig: Rig, *options: str) -> History:
 
 
 async def work_side_by_side(rig: Rig, *options: str) -> History:
-    """Let two workers that are well run long tasks."""
+    """Let two workers that are well run long tasks, with slots to spare."""
     for _ in range(2):
         await rig.start(*options)
-    await rig.add(*[NewTask("long", {"seconds": 1.5})] * 12)
+    await rig.add(*[NewTask("long", {"seconds": 1.5}, tries_max=50)] * 3)
     return await settle_down(rig)
 
 
