@@ -36,7 +36,7 @@ INTERRUPTED_STATUS = 130
 PROFILE_VARIABLE = "QUEUE_PROFILE"
 TURN_SECONDS_MAX = 300
 DEEP_SECONDS_MAX = 1_800
-DEEP, DEEP_QUICKLY = 1_000_000, 20_000
+DEEP, DEEP_QUICKLY, DEEP_MIN = 1_000_000, 200_000, 150_000
 DEEP_TURNS = 10
 
 
@@ -61,6 +61,8 @@ def parse() -> argparse.Namespace:
         options.sizes = Sizes(drain_share=0.2, enqueue_seconds=0.4, idle_samples=20)
     if options.deep is None:
         options.deep = DEEP_QUICKLY if options.quick else DEEP
+    if 0 < options.deep < DEEP_MIN:
+        parser.error(f"--deep: at least {DEEP_MIN:,}, so that it stays long while it is measured")
     if options.profile is not None:
         options.profile.mkdir(parents=True, exist_ok=True)
         os.environ[PROFILE_VARIABLE] = str(options.profile.absolute())

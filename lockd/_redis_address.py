@@ -63,7 +63,7 @@ def parse_address(url: str, ssl_context: ssl.SSLContext | None = None) -> RedisA
         ValueError: it is no such address, or has an option that is not known, or a file cannot be read.
     """
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(_one_host(url))
         options = dict(parse_qsl(parts.query))
         is_watched = parts.scheme.endswith(_SENTINEL)
         host, number = _service(parts.path) if is_watched else (parts.hostname, parts.path)
@@ -92,11 +92,17 @@ def _service(path: str) -> tuple[str, str]:
     return name, number
 
 
+def _one_host(url: str) -> str:
+    """Hide the brackets in a list of Sentinels, which some releases of urlsplit take for a broken host."""
+    is_list = f"{_SENTINEL}://" in url
+    return url.replace("[", "%5B").replace("]", "%5D") if is_list else url
+
+
 def _sentinels(parts: SplitResult) -> tuple[tuple[str, int], ...]:
     """Read the list of hosts, which urlsplit takes for one."""
     found: list[tuple[str, int]] = []
     for place in parts.netloc.rpartition("@")[2].split(","):
-        one = urlsplit(f"//{place}")
+        one = urlsplit(f"//{place.replace('%5B', '[').replace('%5D', ']')}")
         if not one.hostname:
             raise ValueError("a host is missing")
         found.append((unquote(one.hostname), one.port or SENTINEL_PORT))

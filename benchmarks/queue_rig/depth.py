@@ -41,6 +41,10 @@ class Depth:
     def ratio(self) -> float:
         return statistics.median(self.deep_rates) / statistics.median(self.shallow_rates)
 
+    @property
+    def sustained_ratio(self) -> float:
+        return self.sustained_rate / statistics.median(self.shallow_rates)
+
 
 Depths = dict[str, Depth]
 

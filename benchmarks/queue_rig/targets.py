@@ -80,9 +80,9 @@ def _targets(contender: Contender, results: Results, depths: Depths) -> list[Tar
     found += _idle_targets(contender, results, rows)
     if contender.name in depths:
         depth = depths[contender.name]
-        found.append(
-            Target(f"first 1,000 of {depth.deep:,} tasks, to those of 1,000", depth.ratio, 0.8)
-        )
+        text = f"of {depth.deep:,} tasks, to the first of 1,000"
+        found.append(Target(f"the first {text}", depth.ratio, 0.8))
+        found.append(Target(f"those after the first {text}", depth.sustained_ratio, 0.8))
     return found
 
 

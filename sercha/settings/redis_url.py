@@ -53,7 +53,7 @@ def mask_redis_url(text: str) -> str:
         return "***"
     user = quote(unquote(parts.username or ""), safe="")
     login = user + (":***" if parts.password else "")
-    place = parts.netloc.rpartition("@")[2]
+    place = _places(parts)
     shown = [
         f"{name}={quote(value, safe='/') if name in _SHOWN else '***'}"
         for name, value in options.items()
@@ -65,7 +65,7 @@ def mask_redis_url(text: str) -> str:
 def _split(text: str) -> tuple[SplitResult, dict[str, str]]:
     """Take *text* apart; whoever writes a password with ``/`` or ``#`` in it has to quote that."""
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(_one_host(text))
         options = dict(
             parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         )
@@ -73,7 +73,7 @@ def _split(text: str) -> tuple[SplitResult, dict[str, str]]:
         if parts.scheme.endswith(_SENTINEL):
             service, _, number = parts.path.removeprefix("/").partition("/")
         database = options.get("db") or number.strip("/") or "0"
-        places = parts.netloc.rpartition("@")[2].split(",") if service else [parts.netloc]
+        places = _places(parts).split(",") if service else [parts.netloc]
         are_whole = all(_is_place(place) for place in places) and not parts.fragment
     except ValueError:
         raise ValueError(FORM) from None
@@ -84,6 +84,17 @@ def _split(text: str) -> tuple[SplitResult, dict[str, str]]:
     if not (database.isascii() and database.isdecimal() and len(database) < 6):
         raise ValueError(f"{FORM}; what follows the host is the number of the database")
     return parts, options
+
+
+def _one_host(text: str) -> str:
+    """Hide the brackets in a list of Sentinels, which some releases of urlsplit take for a broken host."""
+    is_list = f"{_SENTINEL}://" in text
+    return text.replace("[", "%5B").replace("]", "%5D") if is_list else text
+
+
+def _places(parts: SplitResult) -> str:
+    """Return the host or hosts with their ports."""
+    return parts.netloc.rpartition("@")[2].replace("%5B", "[").replace("%5D", "]")
 
 
 def _is_place(text: str) -> bool:
