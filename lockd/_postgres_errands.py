@@ -126,16 +126,18 @@ async def open_errands(lend: Lend) -> AsyncGenerator[tuple[Errands, trio.Nursery
     Errors of the block leave it as themselves, in no group.
     """
     failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        errands = Errands(nursery, lend)
-        try:
-            yield errands, nursery
-        except BaseException as error:  # noqa: BLE001, ASYNC103  raised below, outside of the nursery
-            failure = error
-        errands.close()
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    try:
+        async with trio.open_nursery() as nursery:
+            errands = Errands(nursery, lend)
+            try:
+                yield errands, nursery
+            except BaseException as error:  # noqa: BLE001, ASYNC103  raised below, outside of the nursery
+                failure = error
+            errands.close()
+            nursery.cancel_scope.cancel()
+    finally:
+        if failure is not None:
+            raise failure  # also beside a cancellation that comes at the same time
 
 
 def _closed() -> trio.ClosedResourceError:

@@ -19,13 +19,22 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from random import Random
-from typing import Literal, Protocol
+from typing import Protocol
 from uuid import UUID
 
 import structlog
 import trio
 
-from lockd import EventKind, Lease, LeaseEvent, LeaseLost, LeaseStore, StoreUnreachable, hold
+from lockd import (
+    EventKind,
+    Lease,
+    LeaseEvent,
+    LeaseLost,
+    LeaseStore,
+    OnOverrun,
+    StoreUnreachable,
+    hold,
+)
 from sercha.errors import SerchaError
 from sercha.services.backoff import Backoff
 from sercha.services.ports import Notices, Transaction
@@ -77,7 +86,7 @@ class SchedulerSettings:
     """Seconds."""
     poll_interval: float
     """Seconds to wait when no slot comes and no notice."""
-    on_overrun: Literal["log", "exit"] = "log"
+    on_overrun: OnOverrun = "log"
     """What happens when a step does not end in time after the lease was lost; see `lockd.hold`."""
 
 

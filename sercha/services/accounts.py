@@ -23,6 +23,7 @@ from sercha.domain.account import Role, Session, TeamSettings, User
 from sercha.domain.query import SearchMode
 from sercha.errors import Conflict, Forbidden, NotFound, Rejected, Unauthenticated
 from sercha.services.login_attempts import LoginAttempts
+from sercha.services.names import checked_name
 from sercha.services.ports import AccountStore, Clock, Database, Passwords, Tokens
 
 TOKEN_TTL = timedelta(minutes=30)
@@ -31,7 +32,6 @@ SESSION_TTL = timedelta(days=30)
 
 PASSWORD_CHARS_MIN = 8
 PASSWORD_CHARS_MAX = 1_024
-NAME_CHARS_MAX = 200
 EMAIL_CHARS_MAX = 254
 SYNC_INTERVAL_MINUTES_MAX = 7 * 24 * 60
 
@@ -260,7 +260,7 @@ class Accounts:
         return Session(user, token, refresh_token, expires_at)
 
     async def _new_user(self, name: str, email: str, password: str, role: Role) -> tuple[User, str]:
-        name, email, password = _name(name), _email(email), _new_password(password)
+        name, email, password = checked_name(name), _email(email), _new_password(password)
         settings = await self._store.settings()
         now = self._clock.now()
         user = User(
@@ -305,13 +305,6 @@ def _new_password(password: str) -> str:
             code="bad-field",
         )
     return _normal_password(password)
-
-
-def _name(name: str) -> str:
-    name = name.strip()
-    if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
-        raise Rejected(f"name: give 1 to {NAME_CHARS_MAX} printable characters", code="bad-field")
-    return name
 
 
 def _email(email: str) -> str:

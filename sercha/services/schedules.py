@@ -30,9 +30,9 @@ from sercha.domain.schedule import (
     plan_paused,
     rule_of,
 )
-from sercha.domain.source import Source
 from sercha.domain.task import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from sercha.errors import Conflict, NotFound, Rejected
+from sercha.services.names import checked_name
 from sercha.services.ports import (
     Database,
     DueSchedule,
@@ -44,8 +44,6 @@ from sercha.services.ports import (
 from sercha.services.slots import Decision, carry_out, task_for
 
 T = TypeVar("T")
-
-NAME_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,10 +198,6 @@ class Schedules:
         await self.get(schedule_id)
         return await self._store.slots(schedule_id, limit=limit, offset=offset)
 
-    async def add_default_schedule(self, tx: Transaction, source: Source) -> None:
-        """Add the schedule that a new source gets from the team's settings, when *tx* commits."""
-        await self._store.add_default(tx, source)
-
     async def _lock(self, tx: Transaction, schedule_id: UUID) -> tuple[DueSchedule, datetime]:
         found = await self._store.lock(tx, schedule_id)
         if found is None:
@@ -257,7 +251,7 @@ def _changed(schedule: Schedule, asked: ScheduleChange) -> Schedule:
     changed = replace(schedule, **given)
     changed = replace(
         changed,
-        name=_name(changed.name),
+        name=checked_name(changed.name),
         spec=_checked("spec", lambda: normal_spec(changed.kind, changed.spec)),
         anchor=_checked("anchor", lambda: normal_anchor(changed.anchor)),
         priority=_within("priority", changed.priority, PRIORITY_MIN, PRIORITY_MAX),
@@ -313,13 +307,6 @@ def _within(field_name: str, value: int, low: int, high: int) -> int:
     if not low <= value <= high:
         raise Rejected(f"{field_name}: {value} is outside {low} to {high}", code="bad-field")
     return value
-
-
-def _name(name: str) -> str:
-    name = name.strip()
-    if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
-        raise Rejected(f"name: give 1 to {NAME_CHARS_MAX} printable characters", code="bad-field")
-    return name
 
 
 def _gone(schedule_id: UUID) -> NotFound:

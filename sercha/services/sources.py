@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from sercha.domain.source import ItemIssue, ProviderType, Source, SyncState
 from sercha.errors import Conflict, NotFound, Rejected
+from sercha.services.names import checked_name
 from sercha.services.ports import (
     Clock,
     Connector,
@@ -19,8 +20,6 @@ from sercha.services.ports import (
     Transaction,
 )
 from sercha.services.task_kinds import sync_key, sync_task
-
-NAME_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Sources:
         now = self._clock.now()
         source = Source(
             id=uuid4(),
-            name=_name(name),
+            name=checked_name(name),
             provider_type=provider,
             config=await self._connectors[provider].validate(config),
             enabled=True,
@@ -132,7 +131,7 @@ class Sources:
             updated = await self._store.update(
                 tx,
                 source_id,
-                name=None if name is None else _name(name),
+                name=None if name is None else checked_name(name),
                 config=config,
                 enabled=enabled,
             )
@@ -192,13 +191,6 @@ class Sources:
 
 def _gone(source_id: UUID) -> NotFound:
     return NotFound(f"source {source_id}: there is none", code="source-not-found")
-
-
-def _name(name: str) -> str:
-    name = name.strip()
-    if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
-        raise Rejected(f"name: give 1 to {NAME_CHARS_MAX} printable characters", code="bad-field")
-    return name
 
 
 def _provider(provider_type: str) -> ProviderType:

@@ -25,7 +25,7 @@ async def lab(postgres_url: str):
 async def with_default(lab: Lab, name: str) -> tuple[Source, Schedule]:
     source = await lab.truth.add_source(name)
     async with lab.pool.transaction() as tx:
-        await lab.schedules.add_default_schedule(tx, source)
+        await lab.store.add_default(tx, source)
     return source, await default_of(lab, source.id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from uuid import uuid4
 
 import pytest
@@ -18,6 +18,7 @@ from lockd.postgres import (
     open_postgres_store,
     open_postgres_store_on,
 )
+from lockd.redis import open_redis_store
 from sercha.adapters.postgres.pool import open_pool
 from tests.support.connections import connected, until, value_of
 from tests.support.pgbouncer import address, pgbouncer, pgbouncer_program
@@ -163,3 +164,14 @@ async def test_row_leases_work_through_pgbouncer_in_transaction_mode(
 
         assert len(tokens) == 8
         assert tokens == sorted(set(tokens))
+
+
+@pytest.mark.parametrize("opening", [open_postgres_store, open_redis_store])
+async def test_an_error_of_the_block_leaves_it_also_beside_a_cancellation(
+    request: pytest.FixtureRequest, opening: Callable[[str], AbstractAsyncContextManager[object]]
+) -> None:
+    name = "redis_url" if opening is open_redis_store else "postgres_url"
+    with pytest.raises(ZeroDivisionError), trio.CancelScope() as scope:
+        async with opening(request.getfixturevalue(name)):
+            scope.cancel()
+            raise ZeroDivisionError

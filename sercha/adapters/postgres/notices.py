@@ -22,6 +22,7 @@ from sercha.adapters.postgres.pool import Connection, ConnectionPool
 from sercha.errors import SerchaError
 from sercha.services.background import running
 from sercha.services.backoff import Backoff
+from sercha.services.waiting import Signal
 
 RETRY_BASE, RETRY_CAP = 0.1, 15.0
 """Seconds between attempts to listen again."""
@@ -39,22 +40,6 @@ class _DeafError(Exception):
     """LISTEN has no effect here."""
 
 
-class PostgresSubscription:
-    """One listener's view of a channel."""
-
-    def __init__(self) -> None:
-        self._due = trio.Event()
-
-    def wake(self) -> None:
-        """Let the present or the next `wait` return."""
-        self._due.set()
-
-    async def wait(self) -> None:
-        """Return when there was a notice since the last return; cancelled, it forgets none."""
-        await self._due.wait()
-        self._due = trio.Event()
-
-
 class PostgresNotices:
     """Satisfies the port ``Notices`` while `run` runs in somebody's nursery."""
 
@@ -62,7 +47,7 @@ class PostgresNotices:
         self, pool: ConnectionPool, channels: Sequence[str], *, random: Random | None = None
     ) -> None:
         self._pool = pool
-        self._members: dict[str, set[PostgresSubscription]] = {name: set() for name in channels}
+        self._members: dict[str, set[Signal]] = {name: set() for name in channels}
         self._delays = Backoff(base=RETRY_BASE, cap=RETRY_CAP, random=random)
         self._is_listening = False
 
@@ -72,12 +57,12 @@ class PostgresNotices:
         return self._is_listening
 
     @contextmanager
-    def subscribe(self, channel: str) -> Generator[PostgresSubscription]:
+    def subscribe(self, channel: str) -> Generator[Signal]:
         """Count notices on *channel*, one of those given at the start, from now on.
 
         A subscription made while nothing is listening is woken as soon as somebody does.
         """
-        subscription = PostgresSubscription()
+        subscription = Signal()
         members = self._members[channel]
         members.add(subscription)
         try:
@@ -157,6 +142,6 @@ async def open_notices(
         yield notices
 
 
-def _wake(members: set[PostgresSubscription] | tuple[()]) -> None:
+def _wake(members: set[Signal] | tuple[()]) -> None:
     for member in members:
-        member.wake()
+        member.set()

@@ -155,7 +155,7 @@ class ConnectionPool:
                 while COMMIT was on its way, so that nobody can say whether it took place.
         """
         async with self.connection() as connection:
-            async with _open(connection, connection.transaction()) as transaction:
+            async with _transaction_on(connection, connection.transaction()) as transaction:
                 yield transaction
             transaction.announce_commit()
 
@@ -171,7 +171,7 @@ class ConnectionPool:
         """
         async with self.connection() as connection:
             try:
-                async with _open(connection, lease.fenced(connection)) as transaction:
+                async with _transaction_on(connection, lease.fenced(connection)) as transaction:
                     yield transaction
             except StoreUnreachable as error:
                 raise Unavailable(
@@ -277,7 +277,7 @@ class ConnectionPool:
 
 
 @asynccontextmanager
-async def _open(
+async def _transaction_on(
     connection: Connection, opening: AbstractAsyncContextManager[TrioTransaction]
 ) -> AsyncGenerator[PostgresTransaction]:
     """Enter a transaction of *connection*; tell it apart when nobody can say whether it was committed."""
