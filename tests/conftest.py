@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import random
-import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import require as require_present
-from tests.support.postgres import PostgresServer, Room, wheel_bin_dir
+from tests.support.postgres import PREFIX, PostgresServer, Room, room_base, wheel_bin_dir
 from tests.support.redis_fixtures import (  # noqa: F401
     redis_factory,
     redis_server,
@@ -81,11 +81,15 @@ def postgres_factory(postgres_room: Room) -> Iterator[Callable[..., PostgresServ
 
 
 @pytest.fixture
-def shelter(postgres_room: Room) -> Iterator[Path]:
-    """Give what root's embedded servers take as their shelter; an ordinary user's ignore it."""
-    place = postgres_room.path / f"s-{secrets.token_hex(3)}"
-    yield place
-    shutil.rmtree(place, ignore_errors=True)
+def shelter() -> Iterator[Path]:
+    """Give what root's embedded servers take as their shelter; an ordinary user's ignore it.
+
+    Everybody may enter where it is, as with the real one.
+    """
+    base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=room_base()))
+    base.chmod(0o755)
+    yield base / "s"
+    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import trio
 
-from sercha.adapters.embedded_postgres import data_folder, embedded_postgres, installation
+from sercha.adapters.embedded_postgres import cluster, data_folder, embedded_postgres, installation
 from sercha.adapters.embedded_postgres.serverlog import LOG_BYTES_MAX
 from sercha.errors import Conflict, Rejected, SettingsError, Unavailable
 from tests.support.embedded import (
@@ -99,7 +99,17 @@ async def test_server_is_private_durable_and_out_of_reach_of_ctrl_c(tmp_path: Pa
         ("deep/" + "x" * 200, False),
     ],
 )
-async def test_any_path_will_do(shelter: Path, name: str, has_socket: bool):
+async def test_any_path_will_do(
+    shelter: Path,
+    postgres_room: Room,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    has_socket: bool,
+):
+    # In a checkout that root keeps to itself the programs would be copied to the shelter, and initdb quotes its own
+    # path wrongly. The room has them where the account reaches them.
+    programs = installation.Installation(postgres_room.bin_dir.parent)
+    monkeypatch.setattr(cluster, "find_installation", lambda: programs)
     # root's clusters live in the shelter, an ordinary user's in the data folder: give both the name
     with data_folder(shelter / "d" / name) as folder:
         async with embedded_postgres(folder, shelter=shelter / name) as server:
