@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lockd import hold
 from lockd.postgres import TrioConnection
-from sercha.adapters.embedded_postgres import data_folder, embedded_postgres
+from sercha.adapters.embedded_postgres import embedded_postgres
+from sercha.adapters.embedded_servers import data_folder
 from sercha.adapters.postgres.leases import open_postgres_leases
 from sercha.adapters.postgres.migrate import migrate
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool

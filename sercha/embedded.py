@@ -17,9 +17,10 @@ import structlog
 import trio
 
 from sercha.adapters.connectors.localfs import Localfs
-from sercha.adapters.embedded_postgres import DataFolder, data_folder, embedded_postgres
-from sercha.adapters.embedded_postgres.folder import write_private
+from sercha.adapters.embedded_postgres import embedded_postgres
 from sercha.adapters.embedded_redis import embedded_redis
+from sercha.adapters.embedded_servers import DataFolder, data_folder
+from sercha.adapters.embedded_servers.folder import write_private
 from sercha.adapters.postgres.errors import first_contact
 from sercha.adapters.postgres.migrate import migrate
 from sercha.domain.source import ProviderType

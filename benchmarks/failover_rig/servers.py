@@ -22,7 +22,8 @@ import trio
 
 from benchmarks.peers.failover_desk import TABLES
 from lockd.postgres import TrioConnection, create_tables
-from sercha.adapters.embedded_postgres import data_folder, embedded_postgres
+from sercha.adapters.embedded_postgres import embedded_postgres
+from sercha.adapters.embedded_servers import data_folder
 from tests.support.redis import RedisServer, wheel_binary
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -27,7 +27,8 @@ from psycopg.sql import SQL, Identifier
 from redis import Redis
 
 from benchmarks.queue_rig.contenders import Contender
-from sercha.adapters.embedded_postgres import data_folder, embedded_postgres
+from sercha.adapters.embedded_postgres import embedded_postgres
+from sercha.adapters.embedded_servers import data_folder
 from tests.support.redis import RedisServer, wheel_binary
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sercha.adapters.embedded_postgres import data_folder
+from sercha.adapters.embedded_servers import data_folder
 from sercha.errors import Conflict, Rejected, SettingsError
 from tests.support.embedded import line_of, running_child
 

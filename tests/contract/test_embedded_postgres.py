@@ -17,8 +17,9 @@ import psycopg
 import pytest
 import trio
 
-from sercha.adapters.embedded_postgres import cluster, data_folder, embedded_postgres, installation
-from sercha.adapters.embedded_postgres.serverlog import LOG_BYTES_MAX
+from sercha.adapters.embedded_postgres import cluster, embedded_postgres, installation
+from sercha.adapters.embedded_servers import data_folder
+from sercha.adapters.embedded_servers.serverlog import LOG_BYTES_MAX
 from sercha.errors import Conflict, Rejected, SettingsError, Unavailable
 from tests.support.embedded import (
     WAIT_SECONDS,

@@ -15,8 +15,9 @@ import pytest
 import trio
 
 import sercha
-from sercha.adapters.embedded_postgres import data_folder, embedded_postgres
+from sercha.adapters.embedded_postgres import embedded_postgres
 from sercha.adapters.embedded_postgres.installation import INSTALL, PACKAGE, find_installation
+from sercha.adapters.embedded_servers import data_folder
 from sercha.errors import SettingsError
 from tests.support import require
 from tests.support.embedded import ask, line_of, processes_naming, running_child

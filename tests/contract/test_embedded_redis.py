@@ -27,8 +27,8 @@ import structlog
 import trio
 
 from sercha import embedded as embedded_module
-from sercha.adapters.embedded_postgres import data_folder
 from sercha.adapters.embedded_redis import EmbeddedRedis, embedded_redis, place, server
+from sercha.adapters.embedded_servers import data_folder
 from sercha.adapters.redis import open_redis_dispatch
 from sercha.embedded import open_embedded
 from sercha.errors import Unavailable

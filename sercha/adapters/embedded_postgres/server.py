@@ -24,13 +24,13 @@ from sercha.adapters.embedded_postgres.cluster import (
     make_cluster,
     prepare_site,
 )
-from sercha.adapters.embedded_postgres.folder import DataFolder
 from sercha.adapters.embedded_postgres.process import ServerProcess
-from sercha.adapters.embedded_postgres.serverlog import rotate_log
 from sercha.adapters.embedded_postgres.stale import end_stale_server
+from sercha.adapters.embedded_servers.folder import DataFolder
+from sercha.adapters.embedded_servers.serverlog import rotate_log
+from sercha.adapters.embedded_servers.shelter import SHELTER
 from sercha.errors import SerchaError, Unavailable
 
-SHELTER = Path("/var/lib/sercha")
 RESTARTS_MAX = 3
 RESTART_WINDOW_SECONDS = 600
 RESTART_DELAY_SECONDS = 0.5

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from enum import Enum, auto
@@ -19,15 +18,14 @@ from pathlib import Path
 import structlog
 import trio
 
-from sercha.adapters.embedded_postgres.account import ENVIRONMENT
 from sercha.adapters.embedded_postgres.cluster import Site
+from sercha.adapters.embedded_servers.process import command_line
 from sercha.errors import Conflict, Unavailable
 
 MARK = "cluster_name=sercha"
 STOP_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 ORPHAN_SECONDS = 5
 POLL_SECONDS = 0.05
-PS_SECONDS = 10
 
 log = structlog.get_logger()
 
@@ -90,38 +88,14 @@ def is_alive(pid: int) -> bool:
 
 def identify(pid: int, site: Site) -> Kind:
     """Say whose process this is; one that is gone or cannot be looked at counts as foreign."""
-    words = _command(pid, site.account.uid)
-    if not words or os.path.basename(words[0]) != "postgres":
+    words = command_line(pid, site.account.uid)
+    if not words or os.path.basename(words[0].partition(" -D ")[0]) != "postgres":
         return Kind.FOREIGN
     stands_there = _stands_in(pid, site.data)
     names_it = os.fspath(site.data) in words or f" {site.data} " in f"{words[-1]} "
     if not (names_it if stands_there is None else stands_there):
         return Kind.FOREIGN
     return Kind.OURS if any(MARK in word for word in words) else Kind.BY_HAND
-
-
-def _command(pid: int, uid: int) -> list[str]:
-    """Return the command line of a process of this user, empty when there is none.
-
-    Without /proc the words cannot be told apart: then program and whole line are returned.
-    """
-    try:
-        if sys.platform == "linux":
-            if os.stat(f"/proc/{pid}").st_uid != uid:
-                return []
-            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
-        done = subprocess.run(  # noqa: S603
-            ["/bin/ps", "-ww", "-o", "uid=,command=", "-p", str(pid)],
-            env=ENVIRONMENT,
-            capture_output=True,
-            timeout=PS_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    owner, _, line = os.fsdecode(done.stdout).strip().partition(" ")
-    program = line.strip().partition(" -D ")[0]
-    return [program, line] if owner == str(uid) else []
 
 
 def _stands_in(pid: int, data: Path) -> bool | None:
@@ -188,7 +162,7 @@ def _orphans(site: Site) -> list[int]:
         int(name)
         for name in os.listdir("/proc")
         if name.isdecimal()
-        and (words := _command(int(name), site.account.uid))
+        and (words := command_line(int(name), site.account.uid))
         and words[0].startswith("postgres: sercha:")
         and _stands_in(int(name), site.data)
     ]

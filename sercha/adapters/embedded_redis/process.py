@@ -1,7 +1,7 @@
 """The server's process: started until it answers, stopped until it is gone.
 
 It listens on loopback and asks for a password that exists in the memory of the two processes only: it comes with
-the rest of the configuration through the server's standard input. A session of its own keeps Ctrl-C away from it.
+the rest of the configuration through the server's standard input.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from __future__ import annotations
 import secrets
 import signal
 import socket
-import subprocess
-from contextlib import closing, suppress
+from contextlib import closing
 
-import structlog
 import trio
 
-from sercha.adapters.embedded_postgres.account import ENVIRONMENT
-from sercha.adapters.embedded_postgres.serverlog import open_log, read_log
 from sercha.adapters.embedded_redis.place import Place
+from sercha.adapters.embedded_servers.process import ServerChild
 from sercha.errors import Unavailable
 
 LOOPBACK = "127.0.0.1"
@@ -41,34 +38,21 @@ SETTINGS = {
     "maxmemory-policy": "noeviction",
 }
 
-log = structlog.get_logger()
 
-
-class ServerProcess:
+class ServerProcess(ServerChild):
     """One server, over any number of starts; its address and its password stay the same."""
 
     def __init__(self, place: Place) -> None:
+        super().__init__("redis", place.log, place.account, STOP_STEPS)
         self.place = place
         self._port = _free_port()
         self._password = secrets.token_urlsafe(32)
-        self._process: trio.Process | None = None
         self._has_answered = False
-        self._log_start = 0
 
     @property
     def url(self) -> str:
         """The address with the password: a secret."""
         return f"redis://:{self._password}@{LOOPBACK}:{self._port}/0"
-
-    @property
-    def pid(self) -> int | None:
-        """The server's pid, None while there is none."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
-
-    def last_words(self) -> str:
-        """Return the end of what the server has logged since its last start."""
-        return read_log(self.place.log, self._log_start)
 
     async def start(self) -> None:
         """Start the server and wait until it answers, its data loaded.
@@ -91,51 +75,10 @@ class ServerProcess:
             code="redis-start",
         )
 
-    async def wait_end(self) -> int:
-        """Wait until the server has ended; return its exit status."""
-        assert self._process is not None
-        return await self._process.wait()
-
-    async def stop(self) -> None:
-        """Stop the server and wait until it is gone: politely, then not, for 15 s at most.
-
-        Does nothing without a server. Cancellation does not shorten it.
-        """
-        process = self._process
-        if process is None:
-            return
-        with trio.CancelScope(shield=True):
-            for step, seconds in STOP_STEPS:
-                process.send_signal(step)
-                with trio.move_on_after(seconds) as scope:
-                    await process.wait()
-                if not scope.cancelled_caught:
-                    return
-                log.warning("redis.stop_delayed", pid=process.pid, signal=step.name)
-
     async def _launch(self) -> bool:
         """Start the process; return True when it answers, False when it ended before."""
-        file, self._log_start = open_log(self.place.log)
-        with file, trio.CancelScope(shield=True):  # no process is ever without an owner
-            self._process = await trio.lowlevel.open_process(
-                self._command(),
-                stdin=subprocess.PIPE,
-                stdout=file.fileno(),
-                stderr=file.fileno(),
-                cwd=self.place.home,
-                env=ENVIRONMENT,
-                umask=0o077,
-                start_new_session=True,
-                **self.place.account.identity(),
-            )
-            # Under the shield as well: without its configuration it would listen as it likes. A pipe takes so
-            # little at once, whether it is read or not.
-            assert self._process.stdin is not None
-            with suppress(trio.BrokenResourceError):
-                async with self._process.stdin as stream:
-                    await stream.send_all(self._configuration())
-        assert self._process is not None
-        process = self._process
+        # It is told its configuration before anything can be cancelled: without one it would listen as it likes.
+        process = await self.spawn(self._command(), cwd=self.place.home, told=self._configuration())
         while process.poll() is None:
             if await self._answers():
                 return True

@@ -13,8 +13,6 @@ from pathlib import Path
 import structlog
 import trio
 
-from sercha.adapters.embedded_postgres import DataFolder
-from sercha.adapters.embedded_postgres.serverlog import rotate_log
 from sercha.adapters.embedded_redis.place import (
     Place,
     discard_data,
@@ -23,11 +21,13 @@ from sercha.adapters.embedded_redis.place import (
 )
 from sercha.adapters.embedded_redis.process import ServerProcess
 from sercha.adapters.embedded_redis.stale import end_stale_server
+from sercha.adapters.embedded_servers import DataFolder
+from sercha.adapters.embedded_servers.serverlog import rotate_log
+from sercha.adapters.embedded_servers.shelter import SHELTER
 from sercha.errors import SettingsError, Unavailable
 from sercha.services.background import running
 from sercha.services.backoff import Backoff
 
-SHELTER = Path("/var/lib/sercha")
 RESTART_BASE, RESTART_CAP = 0.5, 60.0
 """Seconds before a server that died is started again."""
 STEADY_SECONDS = 60.0

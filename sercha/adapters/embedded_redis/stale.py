@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from contextlib import suppress
-from pathlib import Path
 
 import structlog
 import trio
 
-from sercha.adapters.embedded_postgres.account import ENVIRONMENT
-from sercha.adapters.embedded_postgres.folder import read_small
 from sercha.adapters.embedded_redis.place import Place
+from sercha.adapters.embedded_servers.folder import read_small
+from sercha.adapters.embedded_servers.process import command_line
 from sercha.errors import Unavailable
 
 STOP_STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 POLL_SECONDS = 0.05
-PS_SECONDS = 10
 
 log = structlog.get_logger()
 
@@ -59,25 +55,5 @@ def recorded_pid(place: Place) -> int | None:
 
 def is_ours(pid: int, place: Place) -> bool:
     """Say whether this process is a server that Sercha started on this folder."""
-    try:
-        if sys.platform == "linux":
-            if os.stat(f"/proc/{pid}").st_uid != place.account.uid:
-                return False
-            line = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).replace("\0", " ")
-        else:
-            line = _ask_ps(pid, place)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    line = " ".join(command_line(pid, place.account.uid))
     return "valkey-server" in line and place.mark in line.split()
-
-
-def _ask_ps(pid: int, place: Place) -> str:
-    done = subprocess.run(  # noqa: S603
-        ["/bin/ps", "-ww", "-o", "uid=,command=", "-p", str(pid)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        timeout=PS_SECONDS,
-        check=False,
-    )
-    owner, _, line = os.fsdecode(done.stdout).strip().partition(" ")
-    return line if owner == str(place.account.uid) else ""

@@ -1,4 +1,4 @@
-"""PostgreSQL's own log: appended by the server, put aside when it has grown, quoted when a start fails."""
+"""A server's own log: appended by the server, put aside when it has grown, quoted when a start fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from io import FileIO
 from pathlib import Path
 
-from sercha.adapters.embedded_postgres.folder import like_folder
+from sercha.adapters.embedded_servers.folder import like_folder
 
 LOG_BYTES_MAX = 10_000_000
 QUOTE_BYTES_MAX = 2_000

@@ -1,4 +1,4 @@
-"""The account that PostgreSQL runs under.
+"""The account that the servers run under.
 
 PostgreSQL refuses to run as root, so root lends it an unprivileged account. What that account can reach is
 asked of the system by a small child process: modes, access lists and mounts all count.
