@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
+from sercha.adapters.postgres import task_sql
 from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.domain.ids import new_id
 from sercha.domain.task import Claim, NewTask, Outcome, TaskKind, TaskState
@@ -287,3 +288,29 @@ async def test_random_histories_accept_one_completion_per_task(truth: Truth, see
             nursery.start_soon(work, truth.queue)
 
     assert completions == Counter(ids)
+
+
+async def test_a_claim_reads_few_rows_whatever_the_statistics_say(truth: Truth) -> None:
+    """Those of a queue are old: here they are from when it was empty."""
+    await truth.value("ANALYZE task")
+    ids = await truth.queue.add([TASK] * 5_000)
+    read = """SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables
+              WHERE relname = 'task'"""
+    claim = {"owner": ME, "limit": 3, "free": 3, "kinds": KINDS}
+    mine = {"owners": [ME] * 3, "attempts": [1] * 3, "notify": False}
+    back = {"errors": [None] * 3, "delays": [0.0] * 3, "finals": [False] * 3, "refund": 1}
+    async with truth.pool.transaction() as tx:
+        for statement, values in (
+            (task_sql.DUE, claim),
+            (task_sql.CLAIM, claim),
+            (task_sql.CLAIM_IDS, claim | {"ids": ids[-3:]}),
+            (task_sql.CLAIM_IDS, claim | {"ids": ids[-6:-3]}),
+            (task_sql.COMPLETE, mine | {"ids": ids[-3:]}),
+            (task_sql.REQUEUE, mine | back | {"ids": ids[-6:-3]}),
+        ):
+            cursor = await tx.connection.execute(statement, values)
+            assert len(await cursor.fetchall()) == 3, statement
+        row = await (await tx.connection.execute(read)).fetchone()
+
+    assert row is not None
+    assert row[0] < 100

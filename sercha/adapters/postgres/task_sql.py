@@ -73,8 +73,8 @@ _TAKE: LiteralString = """
 ), claimed AS (
     UPDATE task SET state = 'running', attempt = attempt + 1, tries = tries + 1,
            owner = %(owner)s, claimed_at = clock_timestamp()
-    FROM chosen WHERE task.id = chosen.id
-    RETURNING task.id, attempt, kind, payload, tries, tries_max,
+    WHERE id = ANY (ARRAY(SELECT id FROM chosen))  -- as an array they are looked up, not joined
+    RETURNING id, attempt, kind, payload, tries, tries_max,
               concurrency_key IS NOT NULL AS is_keyed, time_limit, priority, run_at
 )
 SELECT id, attempt, kind, payload, tries, tries_max, is_keyed, time_limit FROM claimed

@@ -33,44 +33,39 @@ ALTER TABLE task SET (
     autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0
 );
 
--- The first tasks that may be claimed, in order. Functions for the sake of their settings: tables of queues turn over
--- faster than statistics, and whoever thinks that hardly anything is queued reads and sorts all of it for each claim.
-CREATE FUNCTION due_tasks(kinds text[], most integer)
-RETURNS TABLE (id uuid, concurrency_key text, priority smallint, run_at timestamptz, may_wait boolean)
+-- What may be claimed. A task whose key is running is left alone; one that may wait for a slot after its claim is a
+-- first attempt with tries to spare, since a death before it starts is held against it.
+CREATE VIEW due_task AS
+SELECT t.id, t.kind, t.concurrency_key, t.priority, t.run_at,
+       t.attempt = 0 AND t.tries_max >= 3 AS may_wait
+FROM task t
+WHERE t.state = 'queued' AND t.run_at <= now()
+  AND (t.concurrency_key IS NULL OR NOT EXISTS (
+        SELECT 1 FROM task r
+        WHERE r.state = 'running' AND r.concurrency_key = t.concurrency_key));
+
+-- The first of them, in order. Functions for the sake of their settings: tables of queues turn over faster than
+-- statistics, and whoever thinks that hardly anything is queued reads and sorts all of it for each claim.
+CREATE FUNCTION due_tasks(kinds text[], most integer) RETURNS SETOF due_task
 LANGUAGE plpgsql STABLE ROWS 100
 SET enable_sort = off SET enable_bitmapscan = off SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan
 AS $$
-#variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT t.id, t.concurrency_key, t.priority, t.run_at, t.attempt = 0 AND t.tries_max >= 3
-    FROM task t
-    WHERE t.state = 'queued' AND t.run_at <= now() AND t.kind = ANY (kinds)
-      AND (t.concurrency_key IS NULL OR NOT EXISTS (
-            SELECT 1 FROM task r
-            WHERE r.state = 'running' AND r.concurrency_key = t.concurrency_key))
-    ORDER BY t.priority DESC, t.run_at, t.id
-    LIMIT most;
+    SELECT * FROM due_task t WHERE t.kind = ANY (kinds)
+    ORDER BY t.priority DESC, t.run_at, t.id LIMIT most;
 END $$;
 
 -- The same, locked; those that another is just claiming are passed over.
-CREATE FUNCTION lock_due_tasks(kinds text[], most integer)
-RETURNS TABLE (id uuid, concurrency_key text, priority smallint, run_at timestamptz, may_wait boolean)
+CREATE FUNCTION lock_due_tasks(kinds text[], most integer) RETURNS SETOF due_task
 LANGUAGE plpgsql ROWS 100
 SET enable_sort = off SET enable_bitmapscan = off SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan
 AS $$
-#variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT t.id, t.concurrency_key, t.priority, t.run_at, t.attempt = 0 AND t.tries_max >= 3
-    FROM task t
-    WHERE t.state = 'queued' AND t.run_at <= now() AND t.kind = ANY (kinds)
-      AND (t.concurrency_key IS NULL OR NOT EXISTS (
-            SELECT 1 FROM task r
-            WHERE r.state = 'running' AND r.concurrency_key = t.concurrency_key))
-    ORDER BY t.priority DESC, t.run_at, t.id
-    LIMIT most
+    SELECT * FROM due_task t WHERE t.kind = ANY (kinds)
+    ORDER BY t.priority DESC, t.run_at, t.id LIMIT most
     FOR UPDATE OF t SKIP LOCKED;
 END $$;
