@@ -14,6 +14,7 @@ from sercha.cli import (
     database,
     doctor,
     index,
+    leases,
     login,
     run,
     schedules,
@@ -61,7 +62,7 @@ app.add_typer(source.app, name="source")
 app.add_typer(index.app, name="index")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(schedules.app, name="schedules")
-app.add_typer(schedules.lease_app, name="lease")
+app.add_typer(leases.app, name="lease")
 app.add_typer(users.app, name="user")
 
 

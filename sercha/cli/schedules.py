@@ -1,4 +1,4 @@
-"""`sercha schedules` and `sercha lease`: what runs when, and who may schedule."""
+"""`sercha schedules`: what runs when."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import sys
 from functools import partial
 from typing import Annotated, Any, cast
-from urllib.parse import quote
 from uuid import UUID
 
 import typer
 
 from sercha.cli.api import PAGE_MAX, Api, open_api
 from sercha.cli.bounds import within
+from sercha.cli.confirm import Yes, confirm
 from sercha.cli.exits import run_async
 from sercha.cli.show import print_json, print_table, safe
 from sercha.cli.sync import find_source
@@ -20,11 +20,9 @@ from sercha.domain.schedule import CatchUp
 from sercha.errors import NotFound, WrongUsage
 
 app = typer.Typer(help="What runs when.", no_args_is_help=True, rich_markup_mode=None)
-lease_app = typer.Typer(help="Who holds which lease.", no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="Name or id of the schedule.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Every = Annotated[
     str | None,
     typer.Option("--every", help="A duration such as 15m, 6h or 1d.", show_default=False),
@@ -176,24 +174,8 @@ def run(name: Name, as_json: Json = False) -> None:
 @app.command()
 def remove(name: Name, yes: Yes = False) -> None:
     """Remove a schedule with its history; its tasks stay."""
-    _confirm("schedules remove", f"Remove the schedule {safe(name)}?", yes)
+    confirm("schedules remove", f"Remove the schedule {safe(name)}?", yes)
     run_async(partial(_remove, name))
-
-
-@lease_app.command("list")
-def list_leases(as_json: Json = False) -> None:
-    """List the leases that were held at some time, and who holds them."""
-    run_async(partial(_list_leases, as_json=as_json))
-
-
-@lease_app.command()
-def release(
-    name: Annotated[str, typer.Argument(help="Name of the lease, such as scheduler.")],
-    yes: Yes = False,
-) -> None:
-    """Take a lease away from whoever holds it; that one can commit nothing any more."""
-    _confirm("lease release", f"Take the lease {safe(name)} away from its holder?", yes)
-    run_async(partial(_release, name))
 
 
 def _fields(
@@ -314,33 +296,6 @@ async def _remove(name: str) -> None:
     print(f"{safe(found['name'])}: removed")
 
 
-async def _list_leases(*, as_json: bool) -> None:
-    async with open_api() as api:
-        leases = (await api.get("/leases"))["leases"]
-    if as_json:
-        print_json(leases)
-        return
-    print_table(
-        ["name", "holder", "ends in", "token"],
-        [
-            [
-                each["name"],
-                each.get("holder", "nobody"),
-                f"{each['remaining']:.1f} s" if "remaining" in each else "",
-                each["token"],
-            ]
-            for each in leases
-        ],
-        empty="no lease was ever held",
-    )
-
-
-async def _release(name: str) -> None:
-    async with open_api() as api:
-        await api.post(f"/leases/{quote(name, safe='')}/release")
-    print(f"{safe(name)}: released")
-
-
 async def _find(api: Api, name: str) -> dict[str, Any]:
     """Return a schedule by its name, else by its id."""
     found = (await api.get("/schedules", name=name, limit=1))["schedules"]
@@ -366,11 +321,3 @@ def _print(schedule: dict[str, Any], done: str, *, as_json: bool) -> None:
         print_json(schedule)
     else:
         print(f"{safe(schedule['name'])}: {done}; next slot {schedule.get('next_slot', 'never')}")
-
-
-def _confirm(command: str, question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise WrongUsage(f"{command}: nobody can be asked here: confirm with --yes")
-    typer.confirm(question, abort=True, err=True)

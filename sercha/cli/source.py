@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from sercha.cli.api import PAGE_MAX, open_api
 from sercha.cli.bounds import within
+from sercha.cli.confirm import Yes, confirm
 from sercha.cli.exits import run_async
 from sercha.cli.follow import follow_syncs
 from sercha.cli.show import print_json, print_table, safe
@@ -109,16 +109,10 @@ def issues(
 
 
 @app.command()
-def remove(
-    name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
-) -> None:
+def remove(name: Name, yes: Yes = False) -> None:
     """Remove a source with its documents; the files themselves are not touched."""
-    if not yes:
-        if not sys.stdin.isatty():
-            raise WrongUsage("source remove: nobody can be asked here: confirm with --yes")
-        typer.confirm(
-            f"Remove {safe(name)} and all its documents from the index?", abort=True, err=True
-        )
+    question = f"Remove {safe(name)} and all its documents from the index?"
+    confirm("source remove", question, yes)
     run_async(partial(_remove, name))
 
 

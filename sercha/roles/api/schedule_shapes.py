@@ -1,11 +1,10 @@
-"""Ours: what the API answers about schedules and leases."""
+"""Ours: what the API answers about schedules."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
 
-from lockd import Inspection
 from sercha.domain import schedule
 from sercha.domain.schedule import CatchUp, ScheduleKind, SlotOutcome
 from sercha.roles.api.shapes import Instant, Shape
@@ -88,24 +87,6 @@ class RunAcceptedResponse(Shape):
     task_id: UUID
 
 
-class Lease(Shape):
-    """A lease, as its store has it."""
-
-    name: str
-    holder: UUID | None = None
-    """Absent: nobody."""
-    remaining: float | None = None
-    """Seconds until it ends unless it is renewed."""
-    token: int
-    """The newest fencing token."""
-
-
-class LeasesResponse(Shape):
-    """The leases that were held at some time."""
-
-    leases: list[Lease]
-
-
 def full_schedule(given: schedule.Schedule) -> Schedule:
     """Return a schedule."""
     return Schedule(**_fields(given))
@@ -128,11 +109,6 @@ def full_slot(record: SlotRecord) -> Slot:
         token=record.token,
         recorded_at=record.recorded_at,
     )
-
-
-def full_lease(found: Inspection) -> Lease:
-    """Return a lease."""
-    return Lease(name=found.name, holder=found.holder, remaining=found.remaining, token=found.token)
 
 
 def _fields(given: schedule.Schedule) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Schedules: make, change, pause, run, and what became of their slots. Leases: who may act."""
+"""Schedules: make, change, pause, run, and what became of their slots."""
 
 from __future__ import annotations
 
@@ -14,20 +14,15 @@ from sercha.roles.api import shapes
 from sercha.roles.api.operations import Call, operation
 from sercha.roles.api.parsing import Nothing, OptionalText, PageQuery, RequestModel
 from sercha.roles.api.schedule_shapes import (
-    LeasesResponse,
     RunAcceptedResponse,
     ScheduleDetails,
     SchedulesResponse,
     SlotsResponse,
-    full_lease,
     full_schedule,
     full_slot,
     schedule_details,
 )
 from sercha.services.schedules import ScheduleChange
-
-EVICT_TIME = 45.0
-"""Seconds for taking a lease away: it waits for a transaction of the holder."""
 
 blueprint = Blueprint("schedules", __name__)
 
@@ -179,24 +174,3 @@ async def run_schedule(call: Call[Nothing, Nothing]) -> RunAcceptedResponse:
     schedule_id = call.uuid("schedule")
     task_id = await call.services.schedules.run_now(schedule_id)
     return RunAcceptedResponse(schedule_id=schedule_id, task_id=task_id)
-
-
-@blueprint.get("/leases")
-@operation("List leases", LeasesResponse, role=Role.ADMIN)
-async def list_leases(call: Call[Nothing, Nothing]) -> LeasesResponse:
-    """Return the leases that were held at some time, and who holds them now."""
-    return LeasesResponse(leases=[full_lease(each) for each in await call.services.leases.list()])
-
-
-@blueprint.post("/leases/<lease_name>/release")
-@operation(
-    "Take a lease away",
-    shapes.Status,
-    role=Role.ADMIN,
-    errors=(404,),
-    request_time=EVICT_TIME,
-)
-async def release_lease(call: Call[Nothing, Nothing]) -> shapes.Status:
-    """Free a lease whoever holds it; that one can commit nothing any more."""
-    await call.services.leases.release(call.path["lease_name"])
-    return shapes.Status()
