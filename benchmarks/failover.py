@@ -9,10 +9,10 @@ pair that only sends the messages that a hand-over cannot do without. About 12 m
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -28,13 +28,13 @@ from benchmarks.failover_rig.measures import (
     measure_kill,
     measure_stop,
 )
-from benchmarks.failover_rig.report import load_average, print_results, print_settings
+from benchmarks.failover_rig.report import print_results, print_settings
 from benchmarks.failover_rig.servers import open_lab
 from benchmarks.failover_rig.systems import BY_NAME, SYSTEMS, System
+from benchmarks.shared_rig.session import load_average, run_session
 
 SEED = 7
 QUICK = {"runs": 20, "kills": 2, "stops": 4}
-INTERRUPTED_STATUS = 130
 
 
 def parse() -> argparse.Namespace:
@@ -81,23 +81,7 @@ async def measure(options: argparse.Namespace, results: Results) -> None:
 async def main(options: argparse.Namespace) -> int:
     """Measure and print; Ctrl-C and SIGTERM print what there is by then."""
     results, begun = Results(), time.monotonic()
-    status = 0
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def obey() -> None:
-                nonlocal status
-                async for _ in signals:
-                    status = INTERRUPTED_STATUS
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(obey)
-            with trio.move_on_after(seconds_max(options)) as limit:
-                await measure(options, results)
-            nursery.cancel_scope.cancel()
-    if status or limit.cancelled_caught:
-        print("\ncut short", file=sys.stderr)
-        status = status or 1
+    status = await run_session(partial(measure, options, results), seconds_max=seconds_max(options))
     systems = [system for system in SYSTEMS if system.name in results.hand_over]
     is_safe = print_results(systems, results)
     print(f"\nload average after {load_average()}, {time.monotonic() - begun:.0f} s in all")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from dataclasses import asdict
@@ -27,12 +26,12 @@ if (
 from benchmarks.queue_rig.contenders import BY_NAME, CONTENDERS, Contender
 from benchmarks.queue_rig.depth import Depths, measure_depth
 from benchmarks.queue_rig.measures import Results, Sizes, Tally, measure_round, prepare
-from benchmarks.queue_rig.report import as_json, load_average, print_results, print_settings
+from benchmarks.queue_rig.report import as_json, print_results, print_settings
 from benchmarks.queue_rig.servers import open_lab
 from benchmarks.queue_rig.targets import print_targets
+from benchmarks.shared_rig.session import load_average, run_session
 
 SEED = 7
-INTERRUPTED_STATUS = 130
 PROFILE_VARIABLE = "QUEUE_PROFILE"
 TURN_SECONDS_MAX = 300
 DEEP_SECONDS_MAX = 1_800
@@ -97,25 +96,13 @@ async def main(options: argparse.Namespace) -> int:
     results: Results = {it.name: Tally() for it in options.contenders}
     depths: Depths = {}
     described: dict[str, str] = {}
-    begun, status = time.monotonic(), 0
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
+    begun = time.monotonic()
 
-            async def obey() -> None:
-                nonlocal status
-                async for _ in signals:
-                    status = INTERRUPTED_STATUS
-                    nursery.cancel_scope.cancel()
+    async def run() -> None:
+        described.update(await measure(options, results, depths))
 
-            nursery.start_soon(obey)
-            seconds_max = TURN_SECONDS_MAX * (options.rounds + 1) * len(options.contenders)
-            seconds_max += DEEP_SECONDS_MAX
-            with trio.move_on_after(seconds_max) as limit:
-                described = await measure(options, results, depths)
-            nursery.cancel_scope.cancel()
-    if status or limit.cancelled_caught:
-        print("\ncut short", file=sys.stderr)
-        status = status or 1
+    seconds_max = TURN_SECONDS_MAX * (options.rounds + 1) * len(options.contenders)
+    status = await run_session(run, seconds_max=seconds_max + DEEP_SECONDS_MAX)
     is_complete = print_results(options.contenders, results)
     print_targets(options.contenders, results, depths)
     print(f"\nload average after {load_average()}, {time.monotonic() - begun:.0f} s in all")

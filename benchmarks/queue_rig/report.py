@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,11 +13,6 @@ from benchmarks.queue_rig.measures import Results, Tally
 MODES = ("single", "batched", "callers")
 MIB = 1024 * 1024
 NAME_WIDTH = 16
-
-
-def load_average() -> str:
-    """Return how busy the machine is."""
-    return " ".join(f"{value:.1f}" for value in os.getloadavg())
 
 
 def print_settings(

@@ -22,18 +22,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import structlog
-import trio
 from psycopg.sql import SQL, Identifier
 from redis import Redis
 
 from benchmarks.queue_rig.contenders import Contender
+from benchmarks.shared_rig.environments import make_environment
 from sercha.adapters.embedded_postgres import embedded_postgres
 from sercha.adapters.embedded_servers import data_folder
 from tests.support.redis import RedisServer, wheel_binary
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / "benchmarks" / "peers"
-INSTALL_SECONDS = 300
 POSTGRES_SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -221,26 +220,7 @@ async def _environment(folder: Path, name: str) -> Path:
     python, complete = target / "bin" / "python", target / "complete"
     if complete.exists():
         return python
-    print(f"installing {requirements.relative_to(ROOT)}", file=sys.stderr, flush=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    commands: tuple[list[str | Path], ...] = (
-        [sys.executable, "-m", "venv", "--clear", target],
-        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", requirements],
-    )
-    with trio.move_on_after(INSTALL_SECONDS) as scope:
-        for command in commands:
-            done = await trio.run_process(
-                command,
-                capture_stdout=True,
-                capture_stderr=True,
-                check=False,
-                start_new_session=True,
-            )
-            if done.returncode != 0:
-                words = (done.stdout + done.stderr).decode(errors="replace")[-2_000:]
-                raise SystemExit(f"queues: the environment of {name} could not be made:\n{words}")
-    if scope.cancelled_caught:
-        raise SystemExit(f"queues: {name} was not installed within {INSTALL_SECONDS} s")
+    await make_environment(target, requirements)
     complete.touch()
     return python
 

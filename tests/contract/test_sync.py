@@ -20,9 +20,7 @@ from tests.support.syncing import KINDS, TEXT_CHARS_MAX, Pages, Setup, fill, set
 
 @pytest.fixture
 async def setup(postgres_url: str, tmp_path: Path):
-    root = tmp_path / "root"
-    root.mkdir()
-    async with setup_on(postgres_url, root) as setup:
+    async with setup_on(postgres_url, tmp_path) as setup:
         yield setup
 
 

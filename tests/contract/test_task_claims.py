@@ -9,13 +9,10 @@ import pytest
 import trio
 
 from sercha.adapters.postgres import task_sql
-from sercha.domain.task import Claim, NewTask, Outcome, TaskKind, TaskState
+from sercha.domain.task import Outcome, TaskState
 from sercha.errors import ClaimLost
+from tests.support.ledger import KINDS, ME, OTHER, TASK, enqueue, lose_all, state_of
 from tests.support.truth import Truth, open_truth
-
-KINDS = [TaskKind.SYNC_SOURCE]
-TASK = NewTask(TaskKind.SYNC_SOURCE, {"n": 1})
-ME, OTHER = uuid4(), uuid4()
 
 
 @pytest.fixture
@@ -23,25 +20,6 @@ async def truth(postgres_url: str):
     async with open_truth(postgres_url) as truth:
         await truth.live(ME, OTHER)
         yield truth
-
-
-async def enqueue(truth: Truth, *tasks: NewTask):
-    async with truth.pool.transaction() as tx:
-        return await truth.queue.enqueue(tx, tasks)
-
-
-async def lose_all(truth: Truth) -> int:
-    """Let the present owners die, be reaped, and others live under their names; how many tasks were lost."""
-    await truth.expire()
-    lost = await truth.queue.reap()
-    await truth.live(ME, OTHER)
-    return lost
-
-
-async def state_of(truth: Truth, claim: Claim) -> TaskState:
-    task = await truth.admin.get(claim.task_id)
-    assert task is not None
-    return task.state
 
 
 async def test_only_the_present_claim_settles(truth: Truth) -> None:

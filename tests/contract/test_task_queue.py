@@ -13,13 +13,10 @@ import trio
 from sercha.adapters.postgres import task_sql
 from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.domain.ids import new_id
-from sercha.domain.task import Claim, NewTask, Outcome, TaskKind, TaskState
+from sercha.domain.task import Claim, Outcome, TaskState
 from sercha.errors import Conflict
+from tests.support.ledger import KINDS, ME, OTHER, TASK, enqueue, state_of
 from tests.support.truth import Truth, open_truth
-
-KINDS = [TaskKind.SYNC_SOURCE]
-TASK = NewTask(TaskKind.SYNC_SOURCE, {"n": 1})
-ME, OTHER = uuid4(), uuid4()
 
 
 @pytest.fixture
@@ -27,25 +24,6 @@ async def truth(postgres_url: str):
     async with open_truth(postgres_url) as truth:
         await truth.live(ME, OTHER)
         yield truth
-
-
-async def enqueue(truth: Truth, *tasks: NewTask):
-    async with truth.pool.transaction() as tx:
-        return await truth.queue.enqueue(tx, tasks)
-
-
-async def lose_all(truth: Truth) -> int:
-    """Let the present owners die, be reaped, and others live under their names; how many tasks were lost."""
-    await truth.expire()
-    lost = await truth.queue.reap()
-    await truth.live(ME, OTHER)
-    return lost
-
-
-async def state_of(truth: Truth, claim: Claim) -> TaskState:
-    task = await truth.admin.get(claim.task_id)
-    assert task is not None
-    return task.state
 
 
 async def test_enqueue_in_a_rolled_back_transaction_leaves_nothing(truth: Truth) -> None:

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from sercha.domain.task import NewTask, TaskState
 from sercha.roles.worker import Worker, WorkerSettings
 from sercha.services.attempt import Attempt, Handler
-from tests.support.queue_memory import MemoryQueue, NoNotices
+from tests.support.queue.memory import MemoryQueue, NoNotices
 
 TTL = 30.0
 HOURS = 6 * 3600.0

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.support import queue_scenarios as scenarios
-from tests.support.queue_checks import Rule, check
-from tests.support.queue_history import History
-from tests.support.queue_rig import Rig, open_rig
+from tests.support.queue import scenarios
+from tests.support.queue.checks import Rule, check
+from tests.support.queue.history import History
+from tests.support.queue.rig import Rig, open_rig
 from tests.support.redis import RedisServer
 
 Scenario = Callable[..., Awaitable[History]]

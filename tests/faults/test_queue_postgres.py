@@ -15,9 +15,9 @@ from sercha.domain.task import NewTask
 from sercha.errors import Transient
 from sercha.testing import FaultProxy, open_proxy
 from tests.support.postgres import PostgresServer
-from tests.support.queue_checks import Rule, check
-from tests.support.queue_history import History, Run
-from tests.support.queue_rig import Rig, open_rig
+from tests.support.queue.checks import Rule, check
+from tests.support.queue.history import History, Run
+from tests.support.queue.rig import Rig, open_rig
 from tests.support.redis import RedisServer
 from tests.support.truth import open_truth
 

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from sercha.domain.task import NewTask
-from tests.support.queue_history import History
-from tests.support.queue_rig import Rig, open_rig
-from tests.support.queue_scenarios import TTL, come_back, starve
+from tests.support.queue.history import History
+from tests.support.queue.rig import Rig, open_rig
+from tests.support.queue.scenarios import TTL, come_back, starve
 from tests.support.redis import RedisServer
 
 LONG_TTL = 60.0

@@ -11,12 +11,21 @@ import trio
 
 from sercha.domain.task import NewTask
 from sercha.testing import open_proxy
-from tests.support.queue_checks import Verdict
-from tests.support.queue_rig import GROUP, STREAM, Rig, open_rig
+from tests.support.queue.checks import Verdict
+from tests.support.queue.rig import GROUP, STREAM, Rig, open_rig
 from tests.support.redis import RedisServer
 
 TTL = 2.0
 MORE_THAN_ONCE = "tasks that ran more than once"
+
+
+@pytest.fixture
+async def rig(postgres_url: str, redis_server: RedisServer):
+    """Give two workers on PostgreSQL and Redis."""
+    async with open_rig(postgres_url, redis_server, ttl=TTL) as rig:
+        for _ in range(2):
+            await rig.start()
+        yield rig
 
 
 async def _occupy(rig: Rig, slots: int) -> None:
@@ -47,107 +56,86 @@ async def _is_read(rig: Rig) -> None:
             await trio.sleep(0.2)
 
 
-async def test_a_redis_that_lost_everything_loses_no_task_and_doubles_none(
-    postgres_url: str, redis_server: RedisServer
-) -> None:
+async def test_a_redis_that_lost_everything_loses_no_task_and_doubles_none(rig: Rig) -> None:
     """Fault 15. Cause: SIGKILL and an empty folder, with entries waiting. Invariants: lost 0, twice 0."""
-    async with open_rig(postgres_url, redis_server, ttl=TTL) as rig:
-        for _ in range(2):
-            await rig.start()
-        await _occupy(rig, 8)
-        await rig.add(*[NewTask("instant", {})] * 300)
-        with trio.fail_after(20):
-            while not await rig.entries():
-                await trio.sleep(0.02)
-        await rig.restart_redis(forgets=True)
-        await rig.add(*[NewTask("short", {"seconds": 0.01})] * 100)
-        rig.gate().touch()
-        await _is_read(rig)
-        verdict = await _end(rig)
+    await _occupy(rig, 8)
+    await rig.add(*[NewTask("instant", {})] * 300)
+    with trio.fail_after(20):
+        while not await rig.entries():
+            await trio.sleep(0.02)
+    await rig.restart_redis(forgets=True)
+    await rig.add(*[NewTask("short", {"seconds": 0.01})] * 100)
+    rig.gate().touch()
+    await _is_read(rig)
+    verdict = await _end(rig)
 
     assert verdict.counts[MORE_THAN_ONCE] == 0
 
 
 @pytest.mark.parametrize("command", ["XGROUP DESTROY sercha:tasks sercha:workers", "FLUSHALL"])
-async def test_a_group_that_is_gone_is_made_again(
-    postgres_url: str, redis_server: RedisServer, command: str
-) -> None:
+async def test_a_group_that_is_gone_is_made_again(rig: Rig, command: str) -> None:
     """Fault 15, NOGROUP. Cause: the group or everything is removed, while entries wait and while workers do."""
-    async with open_rig(postgres_url, redis_server, ttl=TTL) as rig:
-        for _ in range(2):
-            await rig.start()
-        await _occupy(rig, 8)
-        await rig.add(*[NewTask("instant", {})] * 100)
-        await rig.redis_command(*command.split())
-        rig.gate().touch()
-        await rig.drained(30)
-        await rig.redis_command(*command.split())
-        await _is_read(rig)
-        groups = await rig.redis_command("XINFO", "GROUPS", STREAM)
-        verdict = await _end(rig)
+    await _occupy(rig, 8)
+    await rig.add(*[NewTask("instant", {})] * 100)
+    await rig.redis_command(*command.split())
+    rig.gate().touch()
+    await rig.drained(30)
+    await rig.redis_command(*command.split())
+    await _is_read(rig)
+    groups = await rig.redis_command("XINFO", "GROUPS", STREAM)
+    verdict = await _end(rig)
 
     assert GROUP in groups[0]
     assert verdict.counts[MORE_THAN_ONCE] == 0
 
 
 async def test_while_redis_is_down_work_goes_on_and_comes_back_by_itself(
-    postgres_url: str, redis_server: RedisServer
+    rig: Rig, redis_server: RedisServer
 ) -> None:
     """Fault 17. Cause: Redis is killed and stays away. Invariant: I12 by PostgreSQL alone; healed without help."""
-    async with open_rig(postgres_url, redis_server, ttl=TTL) as rig:
-        for _ in range(2):
-            await rig.start()
-        await _is_read(rig)
-        await trio.to_thread.run_sync(redis_server.kill)
-        for _ in range(3):
-            await rig.add(*[NewTask("short", {"seconds": 0.01})] * 50)
-            await rig.drained(30)
-        late = await rig.start()
-        await rig.add(*[NewTask("short", {"seconds": 0.05})] * 200)
-        await late.wait_for("run.started")
-        await trio.to_thread.run_sync(redis_server.start)
-        await _is_read(rig)
-        verdict = await _end(rig)
+    await _is_read(rig)
+    await trio.to_thread.run_sync(redis_server.kill)
+    for _ in range(3):
+        await rig.add(*[NewTask("short", {"seconds": 0.01})] * 50)
+        await rig.drained(30)
+    late = await rig.start()
+    await rig.add(*[NewTask("short", {"seconds": 0.05})] * 200)
+    await late.wait_for("run.started")
+    await trio.to_thread.run_sync(redis_server.start)
+    await _is_read(rig)
+    verdict = await _end(rig)
 
     assert verdict.counts[MORE_THAN_ONCE] == 0
 
 
 async def test_a_redis_that_stands_still_does_not_hold_up_the_work(
-    postgres_url: str, redis_server: RedisServer
+    rig: Rig, redis_server: RedisServer
 ) -> None:
     """Fault 17. Cause: SIGSTOP of the server; connections stay open and silent. Invariant: I12."""
-    async with open_rig(postgres_url, redis_server, ttl=TTL) as rig:
-        for _ in range(2):
-            await rig.start()
-        await _is_read(rig)
-        redis_server.pause()
-        try:
-            await rig.add(*[NewTask("short", {"seconds": 0.01})] * 50)
-            await rig.drained(60)
-        finally:
-            redis_server.resume()
-        await _is_read(rig)
-        verdict = await _end(rig)
+    await _is_read(rig)
+    redis_server.pause()
+    try:
+        await rig.add(*[NewTask("short", {"seconds": 0.01})] * 50)
+        await rig.drained(60)
+    finally:
+        redis_server.resume()
+    await _is_read(rig)
+    verdict = await _end(rig)
 
     assert verdict.counts[MORE_THAN_ONCE] == 0
 
 
-async def test_a_redis_that_is_full_does_not_hold_up_the_work(
-    postgres_url: str, redis_server: RedisServer
-) -> None:
+async def test_a_redis_that_is_full_does_not_hold_up_the_work(rig: Rig) -> None:
     """Fault 17. Cause: no memory left: reads are answered, what would add is refused. Invariant: I12."""
-    async with open_rig(postgres_url, redis_server, ttl=TTL) as rig:
-        for _ in range(2):
-            await rig.start()
-        await _is_read(rig)
-        await rig.redis_command("CONFIG", "SET", "maxmemory", "1")
-        try:
-            await rig.add(*[NewTask("short", {"seconds": 0.01})] * 50)
-            await rig.drained(60)
-        finally:
-            await rig.redis_command("CONFIG", "SET", "maxmemory", "0")
-        await _is_read(rig)
-        await _end(rig)
+    await _is_read(rig)
+    await rig.redis_command("CONFIG", "SET", "maxmemory", "1")
+    try:
+        await rig.add(*[NewTask("short", {"seconds": 0.01})] * 50)
+        await rig.drained(60)
+    finally:
+        await rig.redis_command("CONFIG", "SET", "maxmemory", "0")
+    await _is_read(rig)
+    await _end(rig)
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -206,23 +194,18 @@ async def test_an_enqueuer_killed_before_its_announcement_loses_nothing(
     assert verdict.counts["completed"] == verdict.counts["runs"] == 20
 
 
-async def test_entries_that_come_twice_and_in_another_order_run_each_task_once(
-    postgres_url: str, redis_server: RedisServer
-) -> None:
+async def test_entries_that_come_twice_and_in_another_order_run_each_task_once(rig: Rig) -> None:
     """Fault 27. Cause: three more entries of each task, backwards, and some of tasks that nobody knows."""
-    async with open_rig(postgres_url, redis_server, ttl=TTL) as rig:
-        for _ in range(2):
-            await rig.start()
-        await _occupy(rig, 8)
-        tasks = await rig.add(*[NewTask("short", {"seconds": 0.005})] * 40)
-        for task_id in [*reversed(tasks), UUID(int=7), *reversed(tasks), *tasks]:
-            await rig.redis_command("XADD", STREAM, "*", "task", str(task_id))
-        await rig.redis_command("XADD", STREAM, "*", "task", "no id at all")
-        rig.gate().touch()
-        await rig.drained(30)
-        for task_id in tasks:  # and once more, of tasks that have ended
-            await rig.redis_command("XADD", STREAM, "*", "task", str(task_id))
-        verdict = await _end(rig)
+    await _occupy(rig, 8)
+    tasks = await rig.add(*[NewTask("short", {"seconds": 0.005})] * 40)
+    for task_id in [*reversed(tasks), UUID(int=7), *reversed(tasks), *tasks]:
+        await rig.redis_command("XADD", STREAM, "*", "task", str(task_id))
+    await rig.redis_command("XADD", STREAM, "*", "task", "no id at all")
+    rig.gate().touch()
+    await rig.drained(30)
+    for task_id in tasks:  # and once more, of tasks that have ended
+        await rig.redis_command("XADD", STREAM, "*", "task", str(task_id))
+    verdict = await _end(rig)
 
     assert verdict.counts["runs"] == 48
     assert verdict.counts[MORE_THAN_ONCE] == 0

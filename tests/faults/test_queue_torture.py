@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 import trio
 
-from tests.support.queue_checks import Verdict
-from tests.support.queue_history import History
-from tests.support.queue_nemesis import (
+from tests.support.queue.checks import Verdict
+from tests.support.queue.history import History
+from tests.support.queue.nemesis import (
     UNSCHEDULE,
     Nemesis,
     Size,
@@ -18,7 +18,7 @@ from tests.support.queue_nemesis import (
     random_tasks,
     schedule_all_kinds,
 )
-from tests.support.queue_rig import Rig, open_rig
+from tests.support.queue.rig import Rig, open_rig
 from tests.support.redis import RedisServer
 
 CLAIM_TTL = 2.0

@@ -25,7 +25,7 @@ from psycopg.types.json import Jsonb
 
 from sercha.domain.schedule import CatchUp, SlotOutcome
 from sercha.roles.scheduler import LEASE
-from tests.support.queue_rig import quiet
+from tests.support.queue.rig import quiet
 from tests.support.redis import RedisServer
 from tests.support.schedules import SYNC, Lab, open_lab, source_payload
 from tests.support.sercha import command, environment

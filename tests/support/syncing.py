@@ -110,7 +110,10 @@ class Setup:
 
 
 @asynccontextmanager
-async def setup_on(url: str, root: Path, *, page_items: int = 7) -> AsyncIterator[Setup]:
+async def setup_on(url: str, place: Path, *, page_items: int = 7) -> AsyncIterator[Setup]:
+    """Make a folder in *place*, and a source of it in the database at *url*."""
+    root = place / "root"
+    root.mkdir()
     async with open_truth(url) as truth:
         source = await truth.add_source(paths=[str(root)])
         connector = Localfs([root], None, page_items=page_items, settle_seconds=0)

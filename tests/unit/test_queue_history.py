@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.queue_checks import Rule, check
-from tests.support.queue_history import (
+from tests.support.queue.checks import Rule, check
+from tests.support.queue.history import (
     Absence,
     Effect,
     Enqueue,

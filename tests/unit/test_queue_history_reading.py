@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.support.docs import ROOT
-from tests.support.queue_history import (
+from tests.support.queue.history import (
     Absence,
     Effect,
     Enqueue,
@@ -79,7 +79,7 @@ def test_a_run_that_starts_twice_with_one_token_is_kept_twice() -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from tests.support.queue_history import Journal
+from tests.support.queue.history import Journal
 journal = Journal(Path(sys.argv[1]), "writer")
 n = 0
 while True:

@@ -18,7 +18,7 @@ from typing import Any
 
 import trio
 
-from tests.support import queue_node
+from tests.support.queue import node
 
 
 class Hatchery:
@@ -69,7 +69,7 @@ class Hatchery:
             self._lives[pid] = life
             self._tell(life=life, pid=pid)
             return
-        _become(lambda: queue_node.run(arguments), environment, log)
+        _become(lambda: node.run(arguments), environment, log)
 
     def _tell(self, **details: Any) -> None:
         os.write(1, json.dumps(details).encode() + b"\n")

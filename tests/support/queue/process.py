@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
 from tests.support.docs import ROOT
-from tests.support.queue_history import Event
+from tests.support.queue.history import Event
 
 LOOK_SECONDS = 0.02
 
@@ -40,13 +40,14 @@ class Child:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it is known to have ended."""
+        """Send it a signal, unless it has ended: of that the hatchery, its parent, may know earlier than we."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
 
 class Hatchery:
-    """Makes children; see `tests.support.queue_hatchery`."""
+    """Makes children; see `tests.support.queue.hatchery`."""
 
     def __init__(self, process: trio.Process) -> None:
         self._process = process
@@ -84,7 +85,7 @@ class Hatchery:
 @asynccontextmanager
 async def open_hatchery(environment: Mapping[str, str]) -> AsyncGenerator[Hatchery]:
     """Run a hatchery for the block; what is left of its children is killed at the end."""
-    command = [sys.executable, "-m", "tests.support.queue_hatchery"]
+    command = [sys.executable, "-m", "tests.support.queue.hatchery"]
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment

@@ -19,9 +19,9 @@ import sercha
 from sercha.adapters.postgres.pool import open_pool
 from sercha.settings import Role
 from sercha.telemetry.logs import configure_logs
-from tests.support.queue_history import Journal
-from tests.support.queue_kinds import Kinds
-from tests.support.queue_mutants import MUTANTS, prepare
+from tests.support.queue.history import Journal
+from tests.support.queue.kinds import Kinds
+from tests.support.queue.mutants import MUTANTS, prepare
 
 LOOK_INTERVAL = 0.1
 LATE_SECONDS = 0.2

@@ -19,7 +19,7 @@ from sercha.adapters.redis import dispatch
 from sercha.adapters.redis.dispatch import RedisDispatch, open_redis_dispatch
 from sercha.domain.task import Outcome
 from sercha.roles.worker.heart import Heart
-from tests.support.queue_history import Journal
+from tests.support.queue.history import Journal
 
 Prepare = Callable[[Journal, int], None]
 

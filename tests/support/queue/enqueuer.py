@@ -14,8 +14,8 @@ import trio
 import sercha
 from sercha.domain.task import NewTask
 from sercha.settings import Role
-from tests.support.queue_history import Journal
-from tests.support.queue_mutants import MUTANTS, prepare
+from tests.support.queue.history import Journal
+from tests.support.queue.mutants import MUTANTS, prepare
 
 
 async def main(options: argparse.Namespace) -> None:

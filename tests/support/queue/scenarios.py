@@ -7,8 +7,8 @@ from uuid import UUID
 import trio
 
 from sercha.domain.task import NewTask
-from tests.support.queue_history import History
-from tests.support.queue_rig import GROUP, STREAM, Rig
+from tests.support.queue.history import History
+from tests.support.queue.rig import GROUP, STREAM, Rig
 
 TTL = 2.0
 PATIENCE = 12.0

@@ -38,10 +38,10 @@ from sercha.domain.task import NewTask
 from sercha.errors import Transient
 from sercha.settings import Role
 from tests.support.docs import ROOT
-from tests.support.queue_checks import Verdict, check
-from tests.support.queue_history import LEDGER, Event, History, Journal, read_history
-from tests.support.queue_kinds import SCHEMA
-from tests.support.queue_process import LOOK_SECONDS, Hatchery, Node, open_hatchery
+from tests.support.queue.checks import Verdict, check
+from tests.support.queue.history import LEDGER, Event, History, Journal, read_history
+from tests.support.queue.kinds import SCHEMA
+from tests.support.queue.process import LOOK_SECONDS, Hatchery, Node, open_hatchery
 from tests.support.redis import RedisServer
 from tests.support.sercha import environment
 
@@ -212,7 +212,7 @@ class Rig:
     async def enqueue_elsewhere(self, number: int, *options: str) -> int:
         """Enqueue from a process of its own, which may die of it; returns its exit status."""
         first, self._numbers = self._numbers + 1, self._numbers + number
-        command = [sys.executable, "-m", "tests.support.queue_enqueuer", *options]
+        command = [sys.executable, "-m", "tests.support.queue.enqueuer", *options]
         command += ["--life", str(first), "--folder", str(self.folder)]
         command += ["--first", str(first), "--number", str(number)]
         env = environment(self.folder, **self._variables)
@@ -383,7 +383,7 @@ async def open_rig(
                 with trio.CancelScope(shield=True):
                     await rig.close()
     except BaseException:
-        print(f"the history is kept: python -m tests.support.queue_checks {folder}")
+        print(f"the history is kept: python -m tests.support.queue.checks {folder}")
         raise
     finally:
         journal.close()

@@ -20,7 +20,7 @@ from sercha.domain.task import Claim
 from sercha.errors import ClaimLost, Rejected, Transient
 from sercha.services.attempt import Attempt, Handler, Interrupted
 from sercha.settings import Settings
-from tests.support.queue_history import Journal
+from tests.support.queue.history import Journal
 
 SCHEMA = """
 CREATE SEQUENCE history_seq;

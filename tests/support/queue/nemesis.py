@@ -12,8 +12,8 @@ import trio
 from redis.exceptions import ResponseError
 
 from sercha.domain.task import NewTask
-from tests.support.queue_process import Node
-from tests.support.queue_rig import GROUP, STREAM, Rig
+from tests.support.queue.process import Node
+from tests.support.queue.rig import GROUP, STREAM, Rig
 
 GAP_SECONDS = (0.1, 1.3)
 """Between two faults; a restart of Redis takes its own time besides."""

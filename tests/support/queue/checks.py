@@ -1,6 +1,6 @@
 """Whether a history of the queue is one that may be: I7 to I10 and what goes with them, as one pure function.
 
-    python -m tests.support.queue_checks FOLDER
+    python -m tests.support.queue.checks FOLDER
 
 checks a folder of histories that a failed test has kept.
 """
@@ -18,7 +18,7 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 
-from tests.support.queue_history import Absence, Enqueue, History, Move, Run, Slot, read_history
+from tests.support.queue.history import Absence, Enqueue, History, Move, Run, Slot, read_history
 
 GRACE = 1.0
 """Seconds after an absence in which a worker may not have noticed yet what it has lost."""

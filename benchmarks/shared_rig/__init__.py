@@ -1,0 +1,1 @@
+"""What benchmarks against peers share: the peers' environments, and an end in order."""
