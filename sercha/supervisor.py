@@ -26,7 +26,7 @@ import trio
 from lockd import LeaseStore, OnOverrun
 from sercha import wiring
 from sercha.errors import Transient
-from sercha.roles.api.context import ProbeServices
+from sercha.roles.api.context import ApiServices, ProbeServices
 from sercha.roles.api.serve import run_api
 from sercha.services.attempt import Handler
 from sercha.services.backoff import Backoff
@@ -119,6 +119,8 @@ async def _run(
         background.start_soon(wiring.warn_of_missing_roots, settings)
         await _wait_for_schema(process, drain)
         background.start_soon(wiring.make_registrar(process).run)
+        if isinstance(parts.services, ApiServices):
+            background.start_soon(parts.services.events.run)
         if follower is not None:
             await _start_unless_drained(background, follower.run, drain)
         if settings.role.runs_worker and not drain.is_set():

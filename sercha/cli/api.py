@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -126,6 +126,40 @@ class Api:
         """Remove something."""
         return await self._request("DELETE", path)
 
+    async def read_lines(
+        self,
+        path: str,
+        take: Callable[[str], None],
+        *,
+        headers: Mapping[str, str],
+        silence: float,
+    ) -> None:
+        """Give the lines of an answer to *take* as they come, until the server ends it.
+
+        Raises:
+            Unavailable: the server is away, or was silent for *silence* seconds.
+        """
+        address = f"{self.url}/api/v1{path}"
+        limits = httpx.Timeout(silence, connect=CONNECT_TIMEOUT)
+        for is_last in (False, True):
+            token = self._token()
+            given = {**headers, **({"Authorization": f"Bearer {token}"} if token else {})}
+            with self._answering():
+                async with self._client.stream(
+                    "GET", address, headers=given, timeout=limits
+                ) as response:
+                    if response.status_code == 200:
+                        async for line in response.aiter_lines():
+                            take(line)
+                        return
+                    await response.aread()
+            if response.status_code != 401 or is_last or not (token and self._access.profile_path):
+                break
+            await self._refresh(token)
+        if response.status_code == 401:
+            raise Unauthenticated(_log_in(self.url, has_token=bool(token)), code="not-logged-in")
+        raise _error(response, _content(response, self.url))
+
     async def raw(self, path: str) -> tuple[int, Any]:
         """Read one of the open pages at the root, whatever its status."""
         response = await self._send("GET", f"{self.url}{path}")
@@ -149,8 +183,14 @@ class Api:
         self, method: str, address: str, *, token: str = "", **options: Any
     ) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
+        with self._answering():
             return await self._client.request(method, address, headers=headers, **options)
+
+    @contextmanager
+    def _answering(self) -> Generator[None]:
+        """Turn the client's errors into ours."""
+        try:
+            yield
         except httpx.TimeoutException:
             raise Unavailable(f"{self.url} did not answer in time", code="no-answer") from None
         except httpx.ConnectError:

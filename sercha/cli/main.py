@@ -13,6 +13,7 @@ from sercha.cli import (
     config,
     database,
     doctor,
+    events,
     index,
     leases,
     login,
@@ -56,7 +57,7 @@ def _root(
     """Self-hosted team search that stays up."""
 
 
-for group in (run, database, login, search, sync, status, config, doctor):
+for group in (run, database, login, search, sync, status, events, config, doctor):
     group.register(app)
 app.add_typer(source.app, name="source")
 app.add_typer(index.app, name="index")

@@ -1,4 +1,4 @@
-"""Removing what nobody asks for any more: ended tasks, expired sessions, processes long gone."""
+"""Removing what nobody asks for any more: ended tasks, expired sessions and answers, processes long gone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ COMPLETED_KEPT = 7 * DAY
 """Seconds that a completed task is kept; a dead or cancelled one is looked at later."""
 OTHERS_KEPT = 30 * DAY
 NODES_KEPT = DAY
+EVENTS_KEPT = DAY
+"""A client may stay away for so long and still miss none."""
 BATCH = 1_000
 """Rows that one statement removes."""
 
@@ -48,6 +50,8 @@ class Prune:
                 attempt, partial(remove.remove_tasks, completed=COMPLETED_KEPT, others=OTHERS_KEPT)
             ),
             "sessions": await self._all(attempt, remove.remove_sessions),
+            "answers": await self._all(attempt, remove.remove_answers),
+            "events": await self._all(attempt, partial(remove.remove_events, age=EVENTS_KEPT)),
             "nodes": await self._all(attempt, partial(remove.remove_nodes, silence=NODES_KEPT)),
         }
         await self._feed.trim()

@@ -8,10 +8,14 @@ from typing import TypeVar
 
 import trio
 
-from sercha.errors import Transient
+from sercha.errors import Transient, Unavailable
 from sercha.services.backoff import Backoff
 
 T = TypeVar("T")
+
+OUTAGE_HIDDEN = 3.0
+"""Seconds of an outage of the database that whoever asks does not hear of: a restart takes less."""
+_PASSING = frozenset({"database-unavailable", "commit-unknown"})
 
 
 async def retrying(
@@ -43,4 +47,32 @@ async def retrying(
                 raise
             if on_retry is not None:
                 on_retry(delays.failures, error, wait)
+        await trio.sleep(wait)
+
+
+async def outlasting(
+    call: Callable[[], Awaitable[T]],
+    *,
+    seconds: float = OUTAGE_HIDDEN,
+    random: Random | None = None,
+) -> T:
+    """Run *call*, again while the database is away, for up to *seconds* from the first failure.
+
+    *call* must be idempotent: a try that failed may have had its effect. The pauses are jittered and grow to half a
+    second. Cancellation ends it in *call* or in a pause.
+
+    Raises:
+        Unavailable: the last try's error.
+    """
+    delays = Backoff(base=0.05, cap=0.5, random=random)
+    deadline: float | None = None
+    while True:
+        try:
+            return await call()
+        except Unavailable as error:
+            now = trio.current_time()
+            deadline = now + seconds if deadline is None else deadline
+            wait = delays.next()
+            if error.error_code not in _PASSING or now + wait >= deadline:
+                raise
         await trio.sleep(wait)

@@ -71,6 +71,14 @@ INDEX_LAG = Gauge(
     "This process's copy of the index has everything that was committed until so long ago.",
 )
 
+IDEMPOTENT_REQUESTS = Counter(
+    "sercha_idempotent_requests_total",
+    "Requests with an idempotency key that this process answered, by how; waits count beside.",
+    ["outcome"],
+)
+
+EVENT_STREAMS = Gauge("sercha_event_streams", "Streams of events that this process serves.")
+
 DB_CONNECTIONS = Gauge(
     "sercha_db_connections", "Connections of this process to PostgreSQL by state.", ["state"]
 )

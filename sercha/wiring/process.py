@@ -35,7 +35,7 @@ from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.domain.source import ProviderType
 from sercha.errors import Conflict, SettingsError
 from sercha.roles import scheduler, worker
-from sercha.services import follow
+from sercha.services import events, follow
 from sercha.services.announcer import Announcer
 from sercha.services.background import running
 from sercha.services.follow import Follower
@@ -48,6 +48,8 @@ _log = structlog.get_logger()
 
 CONNECTIONS_MIN = 3
 """One listens; a page being committed and a request must not wait for each other."""
+
+CHANNELS = (worker.CHANNEL, follow.CHANNEL, scheduler.CHANNEL, events.CHANNEL)
 
 
 @dataclass
@@ -105,7 +107,7 @@ async def open_process(
     node_id = uuid4()
     async with (
         _open_pool(settings) as pool,
-        open_notices(pool, [worker.CHANNEL, follow.CHANNEL, scheduler.CHANNEL]) as notices,
+        open_notices(pool, CHANNELS) as notices,
         _open_queue(settings, pool, node_id) as (queue, dispatch),
     ):
         process = Process(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from uuid import UUID
 
 import trio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,11 +12,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from lockd import LeaseStore, OnOverrun
 from sercha.adapters.embedded_index.index import EmbeddedIndex
 from sercha.adapters.parsing.text import PlainTextExtractor
+from sercha.adapters.postgres.answers import PostgresAnswerStore
 from sercha.adapters.postgres.copies import PostgresCopyStore
+from sercha.adapters.postgres.events import PostgresEventFeed
 from sercha.adapters.postgres.leases import PostgresLeaseNames
 from sercha.adapters.postgres.retention import PostgresRetentionStore
 from sercha.adapters.postgres.task_admin import PostgresTaskAdmin
 from sercha.adapters.security.passwords import Argon2Passwords
+from sercha.adapters.security.sealing import MasterKeySeal
 from sercha.adapters.security.tokens import JwtTokens
 from sercha.domain.task import TaskKind
 from sercha.errors import SettingsError
@@ -25,7 +29,9 @@ from sercha.roles.node import NodeRegistrar
 from sercha.services.accounts import Accounts
 from sercha.services.attempt import Handler
 from sercha.services.documents import Documents
+from sercha.services.events import Events
 from sercha.services.follow import Follower
+from sercha.services.idempotency import Idempotency
 from sercha.services.index_care import IndexCare
 from sercha.services.leases import Leases
 from sercha.services.ports.task_admin import TaskAdmin
@@ -74,9 +80,34 @@ def make_accounts(process: Process) -> Accounts:
     )
 
 
+def make_idempotency(process: Process, options: ApiOptions) -> Idempotency:
+    """Put together what lets a repeated request have its effect once.
+
+    Raises:
+        SettingsError: ``MASTER_KEY`` is missing.
+    """
+    if process.settings.master_key is None:
+        raise SettingsError("MASTER_KEY: is required")
+    return Idempotency(
+        process.pool,
+        PostgresAnswerStore(),
+        MasterKeySeal(process.settings.master_key),
+        wait_max=options.idempotency_wait,
+        # The other half stays for requests without a key, and for finding out who asks.
+        at_once=max(1, process.settings.db_max_open_conns // 2),
+    )
+
+
 def make_task_admin(process: Process) -> TaskAdmin:
     """Put together what looks at tasks, and puts one back or away by hand."""
-    return PostgresTaskAdmin(process.pool, announce=process.queue.announce)
+    announce = process.queue.announce
+    if announce is None:
+        return PostgresTaskAdmin(process.pool)
+
+    def announce_committed(task_ids: Sequence[UUID]) -> None:
+        process.pool.after_commit(lambda: announce(task_ids))
+
+    return PostgresTaskAdmin(process.pool, announce=announce_committed)
 
 
 def make_registrar(process: Process) -> NodeRegistrar:
@@ -158,7 +189,7 @@ def make_api_services(
     process: Process, leases: LeaseStore, index: EmbeddedIndex, follower: Follower
 ) -> ApiServices:
     """Put everything behind the API together."""
-    settings = process.settings
+    options = ApiOptions(cors_allowed_origins=process.settings.cors_allowed_origins)
     return ApiServices(
         accounts=make_accounts(process),
         sources=make_sources(process),
@@ -170,10 +201,12 @@ def make_api_services(
         schedules=Schedules(process.pool, process.schedules, process.queue),
         leases=Leases(leases, PostgresLeaseNames(process.pool)),
         nodes=process.nodes,
+        idempotency=make_idempotency(process, options),
+        events=Events(PostgresEventFeed(process.pool), process.notices),
         health=process.health,
         version=__version__,
         metrics=partial(_metrics_page, process, index, follower),
-        options=ApiOptions(cors_allowed_origins=settings.cors_allowed_origins),
+        options=options,
     )
 
 

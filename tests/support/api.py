@@ -15,17 +15,21 @@ from quart_trio import QuartTrio
 from sercha.adapters.clock import SystemClock
 from sercha.adapters.connectors.localfs import Localfs
 from sercha.adapters.postgres.accounts import PostgresAccountStore
+from sercha.adapters.postgres.answers import PostgresAnswerStore
 from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.adapters.postgres.documents import PostgresDocumentStore
+from sercha.adapters.postgres.events import PostgresEventFeed
 from sercha.adapters.postgres.leases import PostgresLeaseNames, open_postgres_leases
 from sercha.adapters.postgres.migrate import migrate
 from sercha.adapters.postgres.nodes import PostgresNodeStore
+from sercha.adapters.postgres.notices import PostgresNotices
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
 from sercha.adapters.postgres.schedules import PostgresScheduleStore
 from sercha.adapters.postgres.sources import PostgresSourceStore
 from sercha.adapters.postgres.task_admin import PostgresTaskAdmin
 from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.adapters.security.passwords import Argon2Passwords
+from sercha.adapters.security.sealing import MasterKeySeal
 from sercha.adapters.security.tokens import JwtTokens
 from sercha.domain.account import Role
 from sercha.domain.document import Chunk, DocumentDraft, DocumentId
@@ -34,7 +38,9 @@ from sercha.domain.source import ProviderType
 from sercha.roles.api import ApiOptions, ApiServices, Traffic, create_app
 from sercha.services.accounts import Accounts
 from sercha.services.documents import Documents
+from sercha.services.events import CHANNEL, Events
 from sercha.services.follow import Follower
+from sercha.services.idempotency import Idempotency
 from sercha.services.index_care import IndexCare
 from sercha.services.leases import Leases
 from sercha.services.ports import (
@@ -52,6 +58,7 @@ from sercha.telemetry.health import ComponentHealth, Health
 
 ADMIN = {"name": "Ann", "email": "ann@example.org", "password": "correct horse"}
 SECRET = "a secret for tests only, long enough"
+MASTER_KEY = b"a master key of tests, 32 bytes."
 
 
 @dataclass
@@ -168,6 +175,23 @@ class Api:
         return DocumentId(row[0])
 
 
+async def _metrics_page() -> tuple[bytes, str]:
+    return generate_latest(), CONTENT_TYPE_LATEST
+
+
+def make_idempotency(
+    pool: ConnectionPool, master_key: bytes, options: ApiOptions, max_open: int
+) -> Idempotency:
+    """Put together what the wiring does, on a pool of *max_open* connections."""
+    return Idempotency(
+        pool,
+        PostgresAnswerStore(),
+        MasterKeySeal(master_key),
+        wait_max=options.idempotency_wait,
+        at_once=max(1, max_open // 2),
+    )
+
+
 @asynccontextmanager
 async def open_services(
     url: str,
@@ -175,16 +199,17 @@ async def open_services(
     *,
     options: ApiOptions | None = None,
     setup_token: str | None = None,
+    master_key: bytes = MASTER_KEY,
+    max_open: int = 10,
 ) -> AsyncGenerator[tuple[ApiServices, ConnectionPool, ListedIndex]]:
     """Open the services on a migrated database."""
-    async with open_pool(url) as pool, open_postgres_leases(pool, max_open=10) as leases:
+    options = options or ApiOptions()
+    opening = open_pool(url, max_open=max_open)
+    async with opening as pool, open_postgres_leases(pool, max_open=max_open) as leases:
         await migrate(pool)
         schedules = PostgresScheduleStore(pool)
         clock, index, feed = SystemClock(), ListedIndex(), PostgresChangeFeed(pool)
         documents, queue = PostgresDocumentStore(pool), PostgresTaskQueue(pool)
-
-        async def metrics() -> tuple[bytes, str]:
-            return generate_latest(), CONTENT_TYPE_LATEST
 
         async def probe() -> ComponentHealth:
             async with pool.connection() as connection:
@@ -220,12 +245,19 @@ async def open_services(
             schedules=Schedules(pool, schedules, queue),
             leases=Leases(leases, PostgresLeaseNames(pool)),
             nodes=PostgresNodeStore(pool),
+            idempotency=make_idempotency(pool, master_key, options, max_open),
+            events=_events(pool),
             health=Health({"postgres": probe}),
             version="1.2.3",
-            metrics=metrics,
-            options=options or ApiOptions(),
+            metrics=_metrics_page,
+            options=options,
         )
         yield services, pool, index
+
+
+def _events(pool: ConnectionPool) -> Events:
+    """Events that nobody reads for and nobody listens for, unless a test does."""
+    return Events(PostgresEventFeed(pool), PostgresNotices(pool, [CHANNEL]), poll_interval=0.05)
 
 
 @asynccontextmanager
@@ -236,9 +268,19 @@ async def open_api(
     options: ApiOptions | None = None,
     setup_token: str | None = None,
     traffic: Traffic | None = None,
+    master_key: bytes = MASTER_KEY,
+    max_open: int = 10,
 ) -> AsyncGenerator[Api]:
     """Open the application with a client that calls it in this process, without sockets."""
-    async with open_services(url, root, options=options, setup_token=setup_token) as opened:
+    opening = open_services(
+        url,
+        root,
+        options=options,
+        setup_token=setup_token,
+        master_key=master_key,
+        max_open=max_open,
+    )
+    async with opening as opened:
         services, pool, index = opened
         app = create_app(services, traffic=traffic)
         transport = httpx.ASGITransport(app=cast("Any", app))

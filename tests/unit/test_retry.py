@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from sercha.errors import Rejected, Transient, Unavailable
-from sercha.services.retry import retrying
+from sercha.services.retry import outlasting, retrying
 
 
 class Flaky:
@@ -81,3 +81,42 @@ async def test_cancellation_ends_the_wait(autojump_clock: trio.testing.MockClock
 
     assert scope.cancelled_caught
     assert 5 <= len(call.calls_at) <= 15
+
+
+AWAY = ("away", "database-unavailable")
+
+
+async def test_an_outage_within_the_bound_is_hidden(
+    autojump_clock: trio.testing.MockClock, seed: int
+) -> None:
+    errors = [Unavailable(AWAY[0], code=AWAY[1], retry_after=2.0) for _ in range(5)]
+    call = Flaky(*errors)
+
+    assert await outlasting(call, seconds=3.0, random=Random(seed)) == "answer"
+
+    assert len(call.calls_at) == 6
+    assert call.calls_at[-1] - call.calls_at[0] < 3.0
+
+
+async def test_a_longer_outage_is_told_within_the_bound(
+    autojump_clock: trio.testing.MockClock, seed: int
+) -> None:
+    call = Flaky(*[Unavailable(AWAY[0], code=AWAY[1]) for _ in range(1_000)])
+
+    with pytest.raises(Unavailable):
+        await outlasting(call, seconds=3.0, random=Random(seed))
+
+    assert trio.current_time() - call.calls_at[0] <= 3.0
+    assert len(call.calls_at) > 5
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("full", code="pool-exhausted"), Transient("busy"), Rejected("no")]
+)
+async def test_what_is_no_outage_of_the_database_is_told_at_once(error: Exception) -> None:
+    call = Flaky(error)
+
+    with pytest.raises(type(error)):
+        await outlasting(call)
+
+    assert len(call.calls_at) == 1

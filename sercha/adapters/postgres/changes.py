@@ -24,7 +24,7 @@ CONSUMER_TTL = 24 * 3600.0
 
 # Names this database's history: transaction ids mean nothing in another cluster, after a failover to
 # another timeline, or in a database restored under another oid. Raises on a standby, as it must.
-_TIMELINE: LiteralString = """
+TIMELINE: LiteralString = """
     (SELECT system_identifier::text FROM pg_control_system())
     || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
     || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())"""
@@ -36,7 +36,7 @@ VALUES (%(id)s, pg_current_snapshot(), %(mark)s, %(mark)s)
 ON CONFLICT (id) DO UPDATE SET snapshot = excluded.snapshot, mark = excluded.mark,
     next_mark = excluded.next_mark, seen_at = clock_timestamp()
 RETURNING snapshot::text, """
-    + _TIMELINE
+    + TIMELINE
 )
 
 # One statement, so that the snapshot returned is the one that the rows were read under. A row that we see
@@ -44,7 +44,7 @@ RETURNING snapshot::text, """
 _POLL: LiteralString = (
     """
 SELECT pg_current_snapshot()::text, """
-    + _TIMELINE
+    + TIMELINE
     + """,
     EXISTS (SELECT 1 FROM consumer WHERE id = %(id)s AND %(mark)s IN (mark, next_mark)),
     array(SELECT DISTINCT document_id FROM change

@@ -23,9 +23,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from lockd import Lease, StoreUnreachable
 from lockd.postgres import TrioConnection, TrioTransaction
 from sercha.adapters.postgres.errors import RETRY_AFTER, translate_errors
+from sercha.adapters.postgres.transaction import (
+    Connection,
+    PostgresTransaction,
+    joined_level,
+    joining,
+    savepoint,
+)
 from sercha.errors import SettingsError, Unavailable
-
-Connection = TrioConnection[tuple[Any, ...]]
 
 _log = structlog.get_logger()
 
@@ -44,37 +49,6 @@ class PoolStatistics:
     """Check-outs that found no permit free."""
     opened_total: int
     closed_total: int
-
-
-class PostgresTransaction:
-    """An open transaction of the truth, on one connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._is_left = False
-        self._after_commit: list[Callable[[], None]] = []
-
-    @property
-    def is_open(self) -> bool:
-        """Whether statements still take part in it."""
-        status = self.connection.pgconn.transaction_status
-        return not self._is_left and status in (
-            pq.TransactionStatus.INTRANS,
-            pq.TransactionStatus.ACTIVE,
-        )
-
-    def after_commit(self, call: Callable[[], None]) -> None:
-        """Run *call* once the transaction is known to have committed."""
-        self._after_commit.append(call)
-
-    def leave(self) -> None:
-        """Mark the end; called once by whoever opened it."""
-        self._is_left = True
-
-    def announce_commit(self) -> None:
-        """Run what was to be run after the commit; called once by whoever opened it."""
-        for call in self._after_commit:
-            call()
 
 
 @dataclass(slots=True)
@@ -131,33 +105,65 @@ class ConnectionPool:
     async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection in autocommit mode, in no transaction; errors of the block are translated.
 
-        Left in another state than it was lent (also: ACTIVE after a cancellation) it is closed.
+        Left in another state than it was lent (also: ACTIVE after a cancellation) it is closed. Inside of
+        `joined` it is the one of that transaction, and the block is a savepoint.
 
         Raises:
             Unavailable: no permit within ``checkout_timeout`` seconds (``pool-exhausted``), or no server.
         """
-        async with self._permit():
-            with translate_errors():
-                connection, expires_at = await self._take()
-                self._out.add(connection)
-                try:
-                    yield connection
-                finally:
-                    self._out.remove(connection)
-                    self._give_back(connection, expires_at)
+        if (level := joined_level(self)) is not None:
+            async with savepoint(level) as inner:
+                yield inner.connection
+            return
+        async with self._lend() as connection:
+            yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[PostgresTransaction]:
         """Open a transaction: commit on a normal end, roll back on any error and on cancellation.
 
+        Inside of `joined` it is a savepoint: its error or cancellation undoes it alone, and it is committed with
+        the whole.
+
         Raises:
             Unavailable: as for `connection`; with the code ``commit-unknown`` when the connection was lost
                 while COMMIT was on its way, so that nobody can say whether it took place.
         """
-        async with self.connection() as connection:
+        if (level := joined_level(self)) is not None:
+            async with savepoint(level) as inner:
+                yield inner
+            return
+        async with self._lend() as connection:
             async with _transaction_on(connection, connection.transaction()) as transaction:
                 yield transaction
             transaction.announce_commit()
+
+    @asynccontextmanager
+    async def joined(self) -> AsyncGenerator[PostgresTransaction]:
+        """Open a transaction, as `transaction`, that all of this task's further ones join until its end.
+
+        `transaction` and `connection` need no further permit in the block; `fenced` and `dedicated` stay apart.
+        Inside of another `joined` it is a savepoint.
+
+        Raises:
+            Unavailable: as for `transaction`.
+        """
+        if joined_level(self) is not None:
+            async with self.transaction() as inner:
+                yield inner
+            return
+        async with self._lend() as connection:
+            async with _transaction_on(connection, connection.transaction()) as transaction:
+                with joining(self, transaction):
+                    yield transaction
+            transaction.announce_commit()
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Run *call* once the joined transaction around this task is known to have committed; else at once."""
+        if (level := joined_level(self)) is not None:
+            level.transaction.after_commit(call)
+        else:
+            call()
 
     @asynccontextmanager
     async def fenced(self, lease: Lease) -> AsyncGenerator[PostgresTransaction]:
@@ -169,7 +175,7 @@ class ConnectionPool:
         Raises:
             LeaseLost: the lease is lost; nothing was written.
         """
-        async with self.connection() as connection:
+        async with self._lend() as connection:
             try:
                 async with _transaction_on(connection, lease.fenced(connection)) as transaction:
                     yield transaction
@@ -204,6 +210,18 @@ class ConnectionPool:
         self._is_closed = True
         while self._idle:
             self._close(self._idle.pop().connection)
+
+    @asynccontextmanager
+    async def _lend(self) -> AsyncGenerator[Connection]:
+        async with self._permit():
+            with translate_errors():
+                connection, expires_at = await self._take()
+                self._out.add(connection)
+                try:
+                    yield connection
+                finally:
+                    self._out.remove(connection)
+                    self._give_back(connection, expires_at)
 
     @asynccontextmanager
     async def _permit(self) -> AsyncGenerator[None]:

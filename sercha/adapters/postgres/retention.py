@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, LiteralString
 
+from sercha.adapters.postgres.events import PostgresEventFeed
 from sercha.adapters.postgres.pool import ConnectionPool
 
 # The oldest first. One that is being retried at this moment is locked, and skipped.
@@ -21,6 +22,12 @@ _SESSIONS: LiteralString = """
 DELETE FROM session WHERE id IN (
     SELECT id FROM session WHERE expires_at < now() ORDER BY expires_at
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+_ANSWERS: LiteralString = """
+DELETE FROM idempotency_key WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM idempotency_key WHERE expires_at < now() ORDER BY expires_at
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 """
 
 _NODES: LiteralString = """
@@ -43,6 +50,14 @@ class PostgresRetentionStore:
     async def remove_sessions(self, *, limit: int) -> int:
         """Remove sessions that have expired."""
         return await self._run(_SESSIONS, limit=limit)
+
+    async def remove_answers(self, *, limit: int) -> int:
+        """Remove first answers that have expired."""
+        return await self._run(_ANSWERS, limit=limit)
+
+    async def remove_events(self, *, age: float, limit: int) -> int:
+        """Remove events older than *age* seconds, and note it for positions that did not show them."""
+        return await PostgresEventFeed(self._pool).remove(age=age, limit=limit)
 
     async def remove_nodes(self, *, silence: float, limit: int) -> int:
         """Remove processes that were not heard of for *silence* seconds."""

@@ -42,6 +42,7 @@ async def stats(call: Call[Nothing, Nothing]) -> shapes.AdminStatsResponse:
     shapes.VerifyReport,
     role=Role.ADMIN,
     request_time=INDEX_CARE_TIME,
+    is_safe=True,
 )
 async def verify_index(call: Call[Nothing, Nothing]) -> shapes.VerifyReport:
     """Count the differences between this process's copy and the truth, once it has caught up."""
@@ -55,6 +56,7 @@ async def verify_index(call: Call[Nothing, Nothing]) -> shapes.VerifyReport:
     shapes.Status,
     role=Role.ADMIN,
     request_time=INDEX_CARE_TIME,
+    is_safe=True,
 )
 async def rebuild_index(call: Call[Nothing, Nothing]) -> shapes.Status:
     """Rebuild this process's copy from the truth and wait for the end; it goes on answering meanwhile."""

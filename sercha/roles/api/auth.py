@@ -10,6 +10,9 @@ from sercha.roles.api.operations import Call, operation
 from sercha.roles.api.parsing import Nothing, RequestModel
 from sercha.roles.api.serialising import login_response, user_summary
 
+REPEAT_TIME = 60.0
+"""Seconds in which a used refresh token gives the same tokens again, for a client that lost the answer."""
+
 blueprint = Blueprint("auth", __name__)
 
 
@@ -34,7 +37,14 @@ async def login(call: Call[LoginRequest, Nothing]) -> shapes.LoginResponse:
 
 
 @blueprint.post("/auth/refresh")
-@operation("Get new tokens", shapes.LoginResponse, role=None, body=RefreshRequest, errors=(401,))
+@operation(
+    "Get new tokens",
+    shapes.LoginResponse,
+    role=None,
+    body=RefreshRequest,
+    errors=(401,),
+    known_by_body=REPEAT_TIME,
+)
 async def refresh(call: Call[RefreshRequest, Nothing]) -> shapes.LoginResponse:
     """Give new tokens for a refresh token."""
     return login_response(await call.services.accounts.refresh(call.body.refresh_token))

@@ -11,6 +11,8 @@ from quart_trio import QuartTrio
 from sercha.roles.api.traffic import Traffic
 from sercha.services.accounts import Accounts
 from sercha.services.documents import Documents
+from sercha.services.events import Events
+from sercha.services.idempotency import Idempotency
 from sercha.services.index_care import IndexCare
 from sercha.services.leases import Leases
 from sercha.services.ports import NodeStore, TaskQueue
@@ -30,6 +32,12 @@ class ApiOptions:
     body_bytes_max: int = 1024 * 1024
     request_time: float = 30.0
     """Seconds that one request may take from its first byte to the last byte of its answer."""
+    idempotency_wait: float = 10.0
+    """Seconds that a repeated request waits for its first attempt; less than `request_time`."""
+    requests_max: int = 256
+    """Requests under way at a time, event streams apart; more are told to come back, or to ask another process."""
+    streams_max: int = 1_000
+    """Event streams at a time."""
     cors_allowed_origins: tuple[str, ...] = ()
     """Origins like ``https://search.example.org``; ``*`` allows all."""
 
@@ -59,6 +67,9 @@ class ApiServices(ProbeServices):
     schedules: Schedules
     leases: Leases
     nodes: NodeStore
+    idempotency: Idempotency
+    events: Events
+    """Read for by whoever runs the services."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Plain ASGI rather than the framework's hooks: it costs less, and it also sees wh
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,6 +17,7 @@ import structlog
 import trio
 
 from sercha.roles.api import metrics
+from sercha.roles.api.connections import WHOLE_BYTES_MAX, whole_answer
 from sercha.roles.api.context import ApiOptions
 from sercha.roles.api.problems import INTERNAL, JSON, problem_body
 from sercha.roles.api.traffic import Traffic
@@ -53,7 +55,12 @@ _CORS_ALLOWED: Headers = [
     ),
     (b"access-control-max-age", b"600"),
 ]
-_CORS_EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Request-Id")
+_CORS_EXPOSED = (
+    b"access-control-expose-headers",
+    b"Idempotency-Replayed, Retry-After, X-Request-Id",
+)
+
+_RETRY_AFTER = (b"retry-after", b"1")
 
 _log = structlog.get_logger()
 
@@ -87,8 +94,11 @@ class _Exchange:
     cors: Headers
     headers: dict[bytes, bytes]
     note: Note
+    is_draining: Callable[[], bool]
     status: int = 0
     is_ended: bool = False
+    _kept: list[Message] = field(default_factory=list[Message])
+    """The beginning of an answer that is to leave in one write."""
     request_ended: trio.Event = field(default_factory=trio.Event)
     started_at: float = field(default_factory=trio.current_time)
 
@@ -114,7 +124,20 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             given: Headers = list(message.get("headers", ()))
-            message = {**message, "headers": given + self._added({name for name, _ in given})}
+            headers = given + self._added({name for name, _ in given})
+            message = {**message, "headers": headers}
+            if _length(headers) <= WHOLE_BYTES_MAX:
+                self._kept = [message]
+                return
+        elif self._kept and message.get("more_body", False):
+            self._kept.append(message)
+            if sum(len(each["body"]) for each in self._kept[1:]) < _length(
+                self._kept[0]["headers"]
+            ):
+                return
+            async with whole_answer(self.scope):
+                await self._send_kept()
+            return
         if message.get("more_body", False) or message["type"] == "http.response.start":
             await self.send(message)
             return
@@ -122,10 +145,19 @@ class _Exchange:
         # The server closes the connection within this call, after it has told the application that the
         # client is gone, which cancels the application: without the shield the connection would stay open.
         with trio.move_on_after(CLOSE_TIME, shield=True):
+            async with whole_answer(self.scope):
+                await self._send_kept()
+                await self.send(message)
+
+    async def _send_kept(self) -> None:
+        kept, self._kept = self._kept, []
+        for message in kept:
             await self.send(message)
 
     def _added(self, given: set[bytes]) -> Headers:
         ours: Headers = [(b"x-request-id", self.request_id), *_SECURITY, *self.cors]
+        if self.is_draining() and self.scope.get("http_version", "1.1").startswith("1"):
+            ours.append((b"connection", b"close"))
         return [header for header in ours if header[0] not in given]
 
     async def answer(
@@ -177,8 +209,11 @@ class Edge:
                 _finish(exchange)
 
     async def _serve(self, exchange: _Exchange) -> None:
-        if self._traffic.is_draining and exchange.scope["path"] not in _ALWAYS_ANSWERED:
+        is_refusable = exchange.scope["path"] not in _ALWAYS_ANSWERED
+        if self._traffic.is_draining and is_refusable:
             await self._refuse_draining(exchange)
+        elif self._traffic.answering >= self._options.requests_max and is_refusable:
+            await self._refuse_overload(exchange)
         elif _is_preflight(exchange):
             await exchange.answer(204, b"", _CORS_ALLOWED if exchange.cors[1:] else ())
         else:
@@ -200,14 +235,15 @@ class Edge:
                 503,
                 "request-timeout",
                 "this took too long and was given up",
-                (b"retry-after", b"1"),
+                _RETRY_AFTER,
             )
 
     async def _refuse_draining(self, exchange: _Exchange) -> None:
-        headers: Headers = [(b"retry-after", b"1")]
-        if exchange.scope.get("http_version", "1.1").startswith("1"):
-            headers.append((b"connection", b"close"))
-        await exchange.refuse(503, "draining", "this process is stopping: ask again", *headers)
+        await exchange.refuse(503, "draining", "this process is stopping: ask again", _RETRY_AFTER)
+
+    async def _refuse_overload(self, exchange: _Exchange) -> None:
+        note = "this process has too many requests under way: ask again"
+        await exchange.refuse(503, "overloaded", note, _RETRY_AFTER)
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> _Exchange:
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -216,7 +252,14 @@ class Edge:
         note = Note(trio.CancelScope())
         _note.set(note)
         return _Exchange(
-            scope, receive, send, request_id, self._cors(headers.get(b"origin")), headers, note
+            scope,
+            receive,
+            send,
+            request_id,
+            self._cors(headers.get(b"origin")),
+            headers,
+            note,
+            lambda: self._traffic.is_draining,
         )
 
     def _cors(self, origin: bytes | None) -> Headers:
@@ -227,6 +270,11 @@ class Edge:
         if origin is None or origin not in self._origins:
             return [(b"vary", b"Origin")]
         return [(b"vary", b"Origin"), (b"access-control-allow-origin", origin), _CORS_EXPOSED]
+
+
+def _length(headers: Headers) -> float:
+    """Return the length that an answer announces; infinite for a stream."""
+    return next((int(value) for name, value in headers if name == b"content-length"), math.inf)
 
 
 def _is_preflight(exchange: _Exchange) -> bool:

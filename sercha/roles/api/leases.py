@@ -51,6 +51,7 @@ async def list_leases(call: Call[Nothing, Nothing]) -> LeasesResponse:
     role=Role.ADMIN,
     errors=(404,),
     request_time=EVICT_TIME,
+    is_safe=True,  # its effect may be in Redis, which no transaction of ours reaches
 )
 async def release_lease(call: Call[Nothing, Nothing]) -> shapes.Status:
     """Free a lease whoever holds it; that one can commit nothing any more."""

@@ -13,7 +13,15 @@ from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.routing import Rule
 
-from sercha.roles.api.operations import Operation, declare, note_route, operation_of
+from sercha.roles.api.operations import (
+    KEY_CHARS_MAX,
+    KEY_HEADER,
+    UNSAFE_METHODS,
+    Operation,
+    declare,
+    note_route,
+    operation_of,
+)
 from sercha.roles.api.parsing import Nothing, RequestModel
 from sercha.roles.api.problems import JSON
 from sercha.roles.api.shapes import Problem
@@ -23,6 +31,15 @@ PATH = "/openapi.json"
 _REF = "#/components/schemas/{model}"
 _PARAMETER = re.compile(r"<(\w+)>")
 _Mode = Literal["validation", "serialization"]
+
+_KEY_PARAMETER = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A repeat with the same key and body within 24 hours has no second effect "
+    "and gets the first answer.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX},
+}
 
 
 def add_document(app: QuartTrio, *, version: str) -> None:
@@ -50,7 +67,7 @@ def openapi_document(app: QuartTrio, *, version: str) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for rule, method, declared in operations:
         path = _PARAMETER.sub(r"{\1}", rule.rule)
-        paths.setdefault(path, {})[method.lower()] = _describe(rule, declared, schemas)
+        paths.setdefault(path, {})[method.lower()] = _describe(rule, method, declared, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Sercha", "version": version, "license": {"name": "Apache-2.0"}},
@@ -85,7 +102,10 @@ def _schemas(operations: list[Operation]) -> tuple[dict[_Key, Any], dict[str, An
     return schemas, definitions.get("$defs", {})
 
 
-def _describe(rule: Rule, declared: Operation, schemas: dict[_Key, Any]) -> dict[str, Any]:
+def _describe(
+    rule: Rule, method: str, declared: Operation, schemas: dict[_Key, Any]
+) -> dict[str, Any]:
+    takes_key = declared.takes_key and method in UNSAFE_METHODS
     described: dict[str, Any] = {
         "operationId": rule.endpoint.replace(".", "_"),
         "summary": declared.summary,
@@ -93,8 +113,9 @@ def _describe(rule: Rule, declared: Operation, schemas: dict[_Key, Any]) -> dict
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in _PARAMETER.findall(rule.rule)
         ]
-        + _query_parameters(declared.query, schemas),
-        "responses": _responses(declared, schemas),
+        + _query_parameters(declared.query, schemas)
+        + ([_KEY_PARAMETER] if takes_key else []),
+        "responses": _responses(declared, schemas, takes_key=takes_key),
     }
     if declared.body is not Nothing:
         schema = schemas[id(declared.body), "validation"]
@@ -105,8 +126,10 @@ def _describe(rule: Rule, declared: Operation, schemas: dict[_Key, Any]) -> dict
     return described
 
 
-def _responses(declared: Operation, schemas: dict[_Key, Any]) -> dict[str, Any]:
+def _responses(declared: Operation, schemas: dict[_Key, Any], *, takes_key: bool) -> dict[str, Any]:
     statuses = {*declared.errors, 500, 503}
+    if takes_key:
+        statuses |= {400, 409, 422}
     if declared.role is not None:
         statuses |= {401, 403}
     if declared.body is not Nothing:

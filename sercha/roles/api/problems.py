@@ -33,7 +33,7 @@ _STATUS: tuple[tuple[type[SerchaError], int], ...] = (
     (ClaimLost, 409),
     (Transient, 503),
 )
-_STATUS_OF_CODE = {"not-json": 415, "too-many-attempts": 429}
+_STATUS_OF_CODE = {"not-json": 415, "too-many-attempts": 429, "idempotency-key-reused": 422}
 _SENTENCE = {
     400: ("bad-request", "the request cannot be understood"),
     404: ("not-found", "there is nothing at this address"),
@@ -74,6 +74,17 @@ def status_of(error: SerchaError) -> int:
     if status := _STATUS_OF_CODE.get(error.error_code):
         return status
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def refusal_of(error: SerchaError) -> tuple[int, bytes] | None:
+    """Return status and body when *error* is an operation's answer for good: a repeat may be told the same.
+
+    None: who asks has to show who he is, or another try may succeed.
+    """
+    status = status_of(error)
+    if status >= 500 or status in (401, 429):
+        return None
+    return status, problem_body(error.error_code, error.message)
 
 
 async def _answer_ours(error: SerchaError) -> Response:

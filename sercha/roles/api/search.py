@@ -43,7 +43,7 @@ class SearchParameters(RequestModel):
 
 
 @blueprint.post("/search")
-@operation("Search", shapes.SearchResult, role=Role.VIEWER, body=SearchRequest)
+@operation("Search", shapes.SearchResult, role=Role.VIEWER, body=SearchRequest, is_safe=True)
 async def search(call: Call[SearchRequest, Nothing]) -> shapes.SearchResult:
     """Find documents that the caller may read."""
     return await _search(call, call.body.query, call.body)

@@ -10,9 +10,10 @@ import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.logging import Logger
-from hypercorn.trio import serve  # pyright: ignore[reportUnknownVariableType]
+from hypercorn.utils import repr_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
 from sercha.errors import SettingsError
+from sercha.roles.api import connections
 from sercha.roles.api.app import create_app
 from sercha.roles.api.context import ProbeServices
 from sercha.roles.api.traffic import Traffic
@@ -51,14 +52,14 @@ async def run_api(
     sockets = await bind(host, port)
     traffic = Traffic(drain)
     app = create_app(services, traffic=traffic)
-    config = _config([f"fd://{each.detach()}" for each in sockets])
-    await serve(
-        app,
-        config,
-        mode="asgi",
-        shutdown_trigger=partial(_drained, traffic, grace),
-        task_status=task_status,
-    )
+    urls = [_url(each) for each in sockets]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(
+            partial(
+                connections.serve, app, _config(), sockets, until=partial(_drained, traffic, grace)
+            )
+        )
+        task_status.started(urls)
 
 
 async def _drained(traffic: Traffic, grace: float) -> None:
@@ -103,6 +104,8 @@ def _listen(family: int, address: tuple[object, ...], host: str) -> socket.socke
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Connections inherit it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, connections.SEND_BUFFER)
         if family == socket.AF_INET6:
             # "::" means IPv4 too, as people expect of it; other addresses mean themselves.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
@@ -128,10 +131,12 @@ def _bind_error(error: OSError, host: str, port: int) -> SettingsError:
     return SettingsError(f"HOST {host!r}, PORT {port}: cannot listen there ({error.strerror})")
 
 
-def _config(binds: list[str]) -> Config:
+def _url(listener: socket.socket) -> str:
+    return f"http://{repr_socket_addr(listener.family, listener.getsockname())}"
+
+
+def _config() -> Config:
     config = Config()
-    config.bind = binds
-    config.backlog = BACKLOG
     config.graceful_timeout = CLOSE_GRACE
     config.keep_alive_timeout = KEEP_ALIVE
     config.keep_alive_max_requests = 100_000

@@ -8,6 +8,7 @@ from sercha.roles.api import shapes
 from sercha.roles.api.operations import Call, operation
 from sercha.roles.api.parsing import Nothing, OptionalText, RequestModel
 from sercha.roles.api.serialising import full_user
+from sercha.services.idempotency import KEPT
 
 blueprint = Blueprint("setup", __name__)
 
@@ -29,6 +30,7 @@ class SetupRequest(RequestModel):
     body=SetupRequest,
     status=201,
     errors=(403,),
+    known_by_body=KEPT,
 )
 async def setup(call: Call[SetupRequest, Nothing]) -> shapes.SetupResponse:
     """Make the first administrator, once."""

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import trio
 
+from sercha.errors import Transient
+
 
 class Traffic:
     """Counts the requests of one application and knows whether it drains."""
@@ -16,6 +18,7 @@ class Traffic:
         self._under_way = 0
         self._idle = trio.Event()
         self._idle.set()
+        self._streams = 0
 
     @property
     def is_draining(self) -> bool:
@@ -26,6 +29,35 @@ class Traffic:
     def under_way(self) -> int:
         """Requests taken and not yet answered."""
         return self._under_way
+
+    @property
+    def answering(self) -> int:
+        """Requests under way, without event streams: what keeps this process busy."""
+        return self._under_way - self._streams
+
+    @property
+    def streams(self) -> int:
+        """Event streams that are open."""
+        return self._streams
+
+    @contextmanager
+    def stream(self, streams_max: int) -> Generator[None]:
+        """Count the running request as an event stream for as long as the block runs.
+
+        Raises:
+            Transient: there are *streams_max* already (``too-many-streams``).
+        """
+        if self._streams >= streams_max:
+            raise Transient(
+                f"this process has {streams_max} event streams already: ask again",
+                code="too-many-streams",
+                retry_after=5.0,
+            )
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
 
     @contextmanager
     def request(self) -> Generator[None]:

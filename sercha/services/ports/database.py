@@ -31,3 +31,11 @@ class Database(Protocol):
     """Opens transactions; commits on a normal exit, rolls back on any exception or cancellation."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+    def joined(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction that everything joins which this task does with the database until its end.
+
+        A `transaction` inside becomes a part of it that can fail alone, and calls of stores that take no
+        transaction take part as well: all of it is committed at once, or nothing.
+        """
+        ...

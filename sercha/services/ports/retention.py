@@ -16,6 +16,14 @@ class RetentionStore(Protocol):
         """Sessions that have expired."""
         ...
 
+    async def remove_answers(self, *, limit: int) -> int:
+        """First answers of requests with an idempotency key that have expired."""
+        ...
+
+    async def remove_events(self, *, age: float, limit: int) -> int:
+        """Events older than *age* seconds."""
+        ...
+
     async def remove_nodes(self, *, silence: float, limit: int) -> int:
         """Processes that were not heard of for *silence* seconds."""
         ...
