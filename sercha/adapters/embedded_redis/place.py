@@ -58,7 +58,7 @@ def prepare_place(folder: DataFolder, shelter: Path) -> Place:
     if not account.can(WRITABLE, folder.path):
         home = shelter / "redis" / _digest(folder.path)
         make_public(home.parent)
-    place = Place(home, folder.path / "redis.log", account, _usable(program, account, shelter))
+    place = Place(home, folder.path / "redis.log", account, usable_program(program, account, shelter))
     make_home(place)
     return place
 
@@ -93,7 +93,7 @@ def discard_data(place: Place) -> None:
     make_home(place)
 
 
-def _usable(program: Path, account: Account, shelter: Path) -> Path:
+def usable_program(program: Path, account: Account, shelter: Path) -> Path:
     """Return the program, or a copy of it that this account can run."""
     if account.can(USABLE, program):
         return program
