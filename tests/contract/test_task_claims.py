@@ -209,3 +209,17 @@ async def test_only_first_attempts_with_tries_to_spare_are_claimed_for_later(tru
     assert again.task_id == fresh
     assert [claim.attempt for claim in claims] == [2]
     assert [claim.task_id for claim in rest][1:] == [frail]
+
+
+async def test_claims_by_id_are_not_planned_anew_each_time(truth: Truth) -> None:
+    """Planning takes longer than the claim; a connection is given back before the next one is wanted."""
+    for _ in range(8):
+        (task_id,) = await enqueue(truth, TASK)
+        (claim,) = await truth.queue.claim_ids(ME, [task_id], KINDS)
+        assert await truth.queue.settle([Outcome(claim)]) == {task_id}
+
+    general = await truth.value(
+        "SELECT sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE %s",
+        "%t.id = ANY%FOR UPDATE OF t SKIP LOCKED%",
+    )
+    assert general == 8 - 5  # the server makes five for the values at hand, to compare with

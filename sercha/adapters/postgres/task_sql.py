@@ -27,15 +27,14 @@ FROM unnest(%(ids)s::uuid[], %(kinds)s::text[], %(payloads)s::jsonb[], %(priorit
 _INSERT: LiteralString = """
 INSERT INTO task (id, kind, payload, priority, run_at, tries_max, dedupe_key, concurrency_key, time_limit)"""
 
-ENQUEUE_ONE: LiteralString = (
-    "WITH added AS ("
-    + _INSERT
-    + """
-VALUES (%(id)s, %(kind)s, %(payload)s, %(priority)s,
-        clock_timestamp() + make_interval(secs => %(delay)s), %(tries_max)s, NULL,
-        %(concurrency_key)s, %(time_limit)s) RETURNING id), """
-    + _WOKEN
-    + " SELECT count(*) FROM woken"
+_ONE: LiteralString = """
+%(id)s, %(kind)s, %(payload)s, %(priority)s, clock_timestamp() + make_interval(secs => %(delay)s),
+%(tries_max)s, NULL, %(concurrency_key)s, %(time_limit)s"""
+
+# A single task is the commonest case, and each node of a plan is started anew for it: so two plain statements.
+ENQUEUE_ONE: LiteralString = _INSERT + " VALUES (" + _ONE + ")"
+ENQUEUE_ONE_NOTIFY: LiteralString = (
+    _INSERT + " SELECT " + _ONE + " FROM (SELECT pg_notify('sercha_task', '') OFFSET 0) AS woken"
 )
 ENQUEUE: LiteralString = (
     "WITH added AS (" + _INSERT + _NEW + " RETURNING id), " + _WOKEN + " SELECT count(*) FROM woken"
@@ -93,14 +92,16 @@ WITH due AS MATERIALIZED (
     + _TAKE
 )
 
-# The state is compared in a way that no index of queued tasks is good for: the few ids are to be looked up.
+# The state is compared in a way that no index of queued tasks is good for: the few ids are to be looked up. They come
+# from a sub-select, which hides their number from the planner: else a plan for these very ids seems cheaper than the
+# general one each time, and is made anew for each claim, which takes longer than the claim.
 CLAIM_IDS: LiteralString = (
     """
 WITH due AS MATERIALIZED (
     SELECT t.id, t.concurrency_key, t.priority, t.run_at,
            t.attempt = 0 AND t.tries_max >= 3 AS may_wait
     FROM task t
-    WHERE t.id = ANY (%(ids)b) AND t.state || '' = 'queued' AND t.run_at <= now()
+    WHERE t.id = ANY ((SELECT %(ids)b::uuid[])::uuid[]) AND t.state || '' = 'queued' AND t.run_at <= now()
       AND t.kind = ANY (%(kinds)s)
       AND (t.concurrency_key IS NULL OR NOT EXISTS (
             SELECT 1 FROM task r

@@ -67,8 +67,8 @@ class PostgresTaskQueue:
         connection = connection_of(tx)
         batch = _Batch.of(tasks)
         try:
-            cursor = await connection.execute(batch.statement, self._values(batch))
-            ids = batch.ids(await cursor.fetchall())
+            cursor = await connection.execute(*self._insertion(batch))
+            ids = batch.ids(await cursor.fetchall() if cursor.description else [])
         except UniqueViolation:
             raise _exists() from None
         if self.announce is not None:
@@ -80,11 +80,12 @@ class PostgresTaskQueue:
         """Add *tasks* in one statement of its own; as `enqueue` else."""
         batch = _Batch.of(tasks)
         try:
-            ids = batch.ids(await self._run(batch.statement, self._values(batch)))
+            ids = batch.ids(await self._run(*self._insertion(batch)))
         except UniqueViolation:
             raise _exists() from None
         if self.announce is not None:
-            self.announce(batch.due(ids))
+            due, announce = batch.due(ids), self.announce
+            self._pool.after_commit(lambda: announce(due))
         return ids
 
     async def register(self, owner: UUID, node_id: UUID) -> None:
@@ -126,7 +127,7 @@ class PostgresTaskQueue:
         parameters = {"owner": owner, "kinds": list(kinds), **more}
         for race in range(CLAIM_RACES_MAX):
             try:
-                rows = await self._run(statement, parameters)
+                rows = await self._run(statement, parameters, prepare=True)
             except UniqueViolation:
                 await trio.sleep(0.005 * race)
                 continue
@@ -241,14 +242,22 @@ class PostgresTaskQueue:
         ((queued, running, dead),) = await self._run(sql.DEPTH, {})
         return {TaskState.QUEUED: queued, TaskState.RUNNING: running, TaskState.DEAD: dead}
 
-    def _values(self, batch: _Batch) -> dict[str, Any]:
-        return {**batch.columns, "notify": self.announce is None}
+    def _insertion(self, batch: _Batch) -> tuple[LiteralString, dict[str, Any]]:
+        notify = self.announce is None
+        if batch.is_plain:
+            return (sql.ENQUEUE_ONE_NOTIFY if notify else sql.ENQUEUE_ONE), batch.columns
+        return batch.statement, {**batch.columns, "notify": notify}
 
     async def _run(
-        self, statement: LiteralString, parameters: dict[str, Any]
+        self,
+        statement: LiteralString,
+        parameters: dict[str, Any],
+        *,
+        prepare: bool | None = None,
     ) -> list[tuple[Any, ...]]:
+        """Run a statement of its own; prepared at once, or (None) when it has been run a few times."""
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(statement, parameters)
+            cursor = await connection.execute(statement, parameters, prepare=prepare)
             return await cursor.fetchall() if cursor.description else []
 
 
@@ -261,13 +270,10 @@ class _Batch:
         """An id for each task."""
         chosen = [(tasks[n], given[n]) for n in distinct]
         self._is_keyed = any(task.dedupe_key is not None for task, _ in chosen)
-        self.statement: LiteralString
-        self.columns: dict[str, Any]
-        if len(chosen) == 1 and not self._is_keyed:
-            self.statement, self.columns = sql.ENQUEUE_ONE, _row(*chosen[0])
-        else:
-            self.statement = sql.ENQUEUE_KEYED if self._is_keyed else sql.ENQUEUE
-            self.columns = _columns(chosen)
+        self.is_plain = len(chosen) == 1 and not self._is_keyed
+        """One task without a dedupe key: `sql.ENQUEUE_ONE`, or the one that notifies."""
+        self.statement: LiteralString = sql.ENQUEUE_KEYED if self._is_keyed else sql.ENQUEUE
+        self.columns = _row(*chosen[0]) if self.is_plain else _columns(chosen)
 
     @classmethod
     def of(cls, tasks: Sequence[NewTask]) -> _Batch:
