@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,3 +112,11 @@ def require() -> Callable[[str, object, str], None]:
 def as_root() -> None:
     """Skip without root; a fixture, because a skip inside of Trio loses its reason."""
     require_present("root", os.geteuid() == 0, "only root's clusters live outside of data folders")
+
+
+@pytest.fixture
+def namespaces() -> None:
+    """Skip where hosts of a cluster cannot have network namespaces of their own."""
+    programs = ("ip", "iptables", "setpriv")
+    is_able = os.geteuid() == 0 and all(map(shutil.which, programs))
+    require_present("namespaces", is_able, "needs root, iproute2, iptables and util-linux")

@@ -16,9 +16,21 @@ from sercha.testing.cluster import Cluster, ClusterPlan, Load, LoadReport, Membe
 POLL = 0.05
 SHORT = {"WORKER_CLAIM_TTL": "5", "SCHEDULER_LOCK_TTL": "5", "SCHEDULER_POLL_INTERVAL": "1"}
 """Times that let a takeover be seen within a test."""
-SLOTS = """
-SELECT count(*), count(DISTINCT (schedule_id, slot)) FROM schedule_slot
+ADD_SCHEDULES = """
+INSERT INTO schedule (id, name, kind, spec, anchor, task_kind, payload, catch_up, next_slot)
+SELECT gen_random_uuid(), 'each-second-' || number, 'interval', '1s', anchor, 'prune', '{}', 'all',
+       anchor + interval '1 s'
+FROM generate_series(1, %s) AS number, date_trunc('second', clock_timestamp()) AS anchor
 """
+SLOTS = """
+SELECT name, next_slot > clock_timestamp() - interval '3 s' AS is_caught_up,
+       range_agg(tstzrange(slot, slot_last + interval '1 s'))
+           = tstzmultirange(tstzrange(anchor + interval '1 s', next_slot)) AS is_complete,
+       sum(extract(epoch FROM slot_last - slot) + 1) - extract(epoch FROM next_slot - anchor) + 1 AS twice
+FROM schedule JOIN schedule_slot ON schedule_id = id WHERE name LIKE 'each-second-%'
+GROUP BY id
+"""
+"""Every second has its outcome, and none has two."""
 
 
 def seeded() -> random.Random:
@@ -131,3 +143,20 @@ def assert_writes_are_right(run: Run) -> None:
     assert run.lost == []
     assert run.doubled == []
     assert run.load.report.written, "something was written"
+
+
+async def add_schedules(cluster: Cluster, count: int) -> None:
+    """Add schedules with a slot in each second."""
+    await cluster.query(ADD_SCHEDULES, count)
+
+
+async def assert_slots_are_complete(cluster: Cluster, seconds: float = 60.0) -> None:
+    """Wait until the scheduler has caught up, and check that each slot has exactly one outcome."""
+    rows: list[tuple[object, ...]] = []
+    with trio.fail_after(seconds):
+        while not rows or not all(row[1] for row in rows):
+            await trio.sleep(POLL)
+            rows = await cluster.query(SLOTS)
+    for name, _, is_complete, twice in rows:
+        assert is_complete, name
+        assert twice == 0, name

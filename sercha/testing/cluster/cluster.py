@@ -123,7 +123,7 @@ class Cluster:
 async def open_cluster(plan: ClusterPlan | None = None) -> AsyncGenerator[Cluster]:
     """Start a cluster for the block, ready to be set up; at its end everything is ended and removed.
 
-    A member that ends without being asked to ends the block.
+    A member that ends without being asked to ends the block. The block's own errors leave as they are, in no group.
 
     Raises:
         MemberEnded: a member ended by itself; the message has its last words.
@@ -132,6 +132,7 @@ async def open_cluster(plan: ClusterPlan | None = None) -> AsyncGenerator[Cluste
     plan = plan or ClusterPlan()
     place = make_place()
     ended: list[str] = []
+    failure: Exception | None = None
     try:
         async with open_network(namespaces=plan.namespaces, seed=plan.seed) as network:
             # Before the nursery: with it go proxies that have nurseries of their own.
@@ -149,12 +150,16 @@ async def open_cluster(plan: ClusterPlan | None = None) -> AsyncGenerator[Cluste
                 try:
                     await _start(cluster, dns)
                     yield cluster
+                except Exception as error:  # noqa: BLE001  raised again below, outside of the nursery
+                    failure = error
                 finally:
                     await _stop([*reversed(cluster.members), dns])
     finally:
         shutil.rmtree(place.folder, ignore_errors=True)
     if ended:
-        raise MemberEnded("\n".join(ended))
+        raise MemberEnded("\n".join(ended)) from failure
+    if failure is not None:
+        raise failure
 
 
 async def _make(plan: ClusterPlan, place: Place, network: Network) -> Cluster:
