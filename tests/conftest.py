@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -26,8 +26,9 @@ KEPT = 24 * 3600.0
 """Seconds that an answer is kept."""
 WAIT_MAX = 10.0
 """Seconds that a repeat waits for the first attempt."""
-IDLE_MAX = 30.0
-"""Seconds that an attempt may stand still between two statements; a request takes no longer as a whole."""
+IDLE_MAX = 8.0
+"""Seconds that an attempt may stand still between two statements: one that was cut off lets go before its repeats,
+which wait `WAIT_MAX`, give up."""
 PAUSE, PAUSE_MAX = 0.02, 0.5
 RETRY_AFTER = 1.0
 

@@ -268,7 +268,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "MASTER_KEY",
-        "Encrypts stored credentials of sources. The same for all processes. "
+        "Encrypts stored credentials of sources and stored answers of requests. The same for all processes. "
         "Made and kept by `sercha up` when unset.",
         "32 bytes as 64 hexadecimal digits (`openssl rand -hex 32`) or in base64",
         parse_key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -103,6 +104,36 @@ async def test_the_pool_follows_a_failover(
 async def use(conninfo: str) -> None:
     async with open_pool(conninfo) as pool, pool.connection() as connection:
         await connection.execute("SELECT 1")
+
+
+async def test_the_pool_leaves_a_primary_that_was_put_aside_and_still_runs(
+    postgres_server: PostgresServer, postgres_factory: Factory
+) -> None:
+    first = postgres_factory()
+    conninfo = address(
+        first.port,
+        postgres_server.port,
+        password=first.password,
+        target_session_attrs="read-write",
+    )
+    async with open_pool(conninfo) as pool:
+        async with pool.connection() as one, pool.connection() as other:
+            assert {one.info.port, other.info.port} == {first.port}
+        for statement in (
+            "ALTER SYSTEM SET default_transaction_read_only = on",
+            "SELECT pg_reload_conf()",
+        ):
+            await trio.to_thread.run_sync(first.execute, statement)
+        port = first.port
+        with trio.fail_after(10):
+            while port == first.port:
+                with suppress(Unavailable):
+                    async with pool.connection() as connection:
+                        port = connection.info.port
+                        await connection.execute("CREATE TEMP TABLE thing ()")
+                        await connection.execute("DROP TABLE thing")
+        assert port == postgres_server.port
+        assert pool.statistics().open == 1
 
 
 def test_attempts_are_planned_as_libpq_would() -> None:

@@ -155,7 +155,7 @@ async def test_guessing_is_slowed_down(api: Api) -> None:
     assert int(answers[-1].headers["retry-after"]) >= 1
 
 
-async def test_refresh_token_is_good_for_one_use(api: Api) -> None:
+async def test_equal_refreshes_get_the_same_new_tokens(api: Api) -> None:
     await api.setup()
     credentials = {"email": ADMIN["email"], "password": ADMIN["password"]}
     session = (await api.client.post("/api/v1/auth/login", json=credentials)).json()
@@ -170,9 +170,8 @@ async def test_refresh_token_is_good_for_one_use(api: Api) -> None:
         for _ in range(4):
             nursery.start_soon(refresh)
 
-    answers.sort(key=lambda answer: answer.status_code)
-    assert [answer.status_code for answer in answers] == [200, 401, 401, 401]
-    assert code_of(answers[1]) == (401, "bad-refresh-token")
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert len({answer.content for answer in answers}) == 1
     new = answers[0].json()
     assert new["refresh_token"] != session["refresh_token"]
     headers = {"Authorization": f"Bearer {new['token']}"}

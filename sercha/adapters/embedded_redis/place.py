@@ -58,7 +58,9 @@ def prepare_place(folder: DataFolder, shelter: Path) -> Place:
     if not account.can(WRITABLE, folder.path):
         home = shelter / "redis" / _digest(folder.path)
         make_public(home.parent)
-    place = Place(home, folder.path / "redis.log", account, usable_program(program, account, shelter))
+    place = Place(
+        home, folder.path / "redis.log", account, usable_program(program, account, shelter)
+    )
     make_home(place)
     return place
 

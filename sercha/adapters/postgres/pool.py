@@ -208,6 +208,9 @@ class ConnectionPool:
     def close(self) -> None:
         """Close idle connections now and the others when they are given back; nothing is lent any more."""
         self._is_closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         while self._idle:
             self._close(self._idle.pop().connection)
 
@@ -219,6 +222,11 @@ class ConnectionPool:
                 self._out.add(connection)
                 try:
                     yield connection
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    # A server that was put aside and still runs: it is asked no more, but looked for anew.
+                    connection.finish()
+                    self._close_idle()
+                    raise
                 finally:
                     self._out.remove(connection)
                     self._give_back(connection, expires_at)

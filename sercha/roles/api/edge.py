@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -51,7 +52,7 @@ _CORS_ALLOWED: Headers = [
     (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),
     (
         b"access-control-allow-headers",
-        b"Authorization, Content-Type, Idempotency-Key, X-Request-Id, X-Setup-Token",
+        b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id, X-Setup-Token",
     ),
     (b"access-control-max-age", b"600"),
 ]
@@ -97,6 +98,8 @@ class _Exchange:
     is_draining: Callable[[], bool]
     status: int = 0
     is_ended: bool = False
+    is_lost: bool = False
+    """The client went away before it had the answer, or does not read."""
     _kept: list[Message] = field(default_factory=list[Message])
     """The beginning of an answer that is to leave in one write."""
     request_ended: trio.Event = field(default_factory=trio.Event)
@@ -135,8 +138,7 @@ class _Exchange:
                 self._kept[0]["headers"]
             ):
                 return
-            async with whole_answer(self.scope):
-                await self._send_kept()
+            await self._send_whole()
             return
         if message.get("more_body", False) or message["type"] == "http.response.start":
             await self.send(message)
@@ -145,14 +147,16 @@ class _Exchange:
         # The server closes the connection within this call, after it has told the application that the
         # client is gone, which cancels the application: without the shield the connection would stay open.
         with trio.move_on_after(CLOSE_TIME, shield=True):
-            async with whole_answer(self.scope):
-                await self._send_kept()
-                await self.send(message)
+            await self._send_whole(message)
 
-    async def _send_kept(self) -> None:
-        kept, self._kept = self._kept, []
-        for message in kept:
-            await self.send(message)
+    async def _send_whole(self, *last: Message) -> None:
+        messages, self._kept = [*self._kept, *last], []
+        try:
+            async with whole_answer(self.scope):
+                for message in messages:
+                    await self.send(message)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.is_lost = True
 
     def _added(self, given: set[bytes]) -> Headers:
         ours: Headers = [(b"x-request-id", self.request_id), *_SECURITY, *self.cors]
@@ -164,11 +168,15 @@ class _Exchange:
         self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
     ) -> None:
         """Answer in place of the application, which has ended or was not asked, unless it has begun to."""
+        if self._kept:  # begun, but nobody has seen it
+            self.status, self._kept = 0, []
         if self.status:
             return
+        head = list(headers)
+        if status != HTTPStatus.NO_CONTENT:
+            head.append((b"content-length", b"%d" % len(body)))
         if self.scope["method"] == "HEAD":
             body = b""
-        head = [(b"content-length", b"%d" % len(body)), *headers]
         await self._pass({"type": "http.response.start", "status": status, "headers": head})
         await self._pass({"type": "http.response.body", "body": body, "more_body": True})
         with trio.move_on_after(LINGER):
@@ -287,7 +295,7 @@ def _is_preflight(exchange: _Exchange) -> bool:
 def _finish(exchange: _Exchange) -> None:
     """Log and count; without an answer the client went away, or was cut off (499, as nginx has it)."""
     scope = exchange.scope
-    status = exchange.status if exchange.is_ended else 499
+    status = exchange.status if exchange.is_ended and not exchange.is_lost else 499
     seconds = trio.current_time() - exchange.started_at
     route = exchange.note.route
     metrics.record(scope["method"], route, status, seconds)

@@ -20,18 +20,23 @@ from sercha.domain.account import Role
 from sercha.errors import Forbidden, SerchaError, Transient, Unauthenticated
 from sercha.roles.api.context import ApiServices, current_state
 from sercha.roles.api.edge import current_note
-from sercha.roles.api.operations import Operation, declare, note_route
+from sercha.roles.api.operations import (
+    EVENT_STREAM,
+    Operation,
+    bearer_token,
+    caller_of,
+    declare,
+    note_route,
+)
 from sercha.roles.api.parsing import Nothing, OptionalText, RequestModel, parse_query
 from sercha.roles.api.shapes import Instant, Shape
 from sercha.roles.api.traffic import Traffic
-from sercha.services.accounts import require_role
 from sercha.services.events import EventBatch, Watch
 from sercha.services.ports.events import Event, EventPosition
 from sercha.services.waiting import until_any
 
 blueprint = Blueprint("events", __name__)
 
-CONTENT_TYPE = "text/event-stream"
 HEARTBEAT = 15.0
 """Seconds between signs of life; with each, whether the caller may still listen is asked again."""
 CHECK_TIME = 5.0
@@ -66,25 +71,25 @@ class EventData(Shape):
 
 @blueprint.get("/events")
 @declare(
-    Operation("Follow what happens", EventData, 200, _ROLE, Nothing, EventsQuery, (), CONTENT_TYPE)
+    Operation("Follow what happens", EventData, 200, _ROLE, Nothing, EventsQuery, (), EVENT_STREAM)
 )
 async def follow_events() -> Response:
     """Stream events after ``Last-Event-ID`` or ``after``, without either from now on."""
     note_route()
     state = current_state()
     services = cast("ApiServices", state.services)
-    token = _token()
+    token = bearer_token()
     role = await _role(services, token)
     query = parse_query(request.args, EventsQuery)
     start = await services.events.start(request.headers.get("Last-Event-ID") or query.after)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":
-        return Response(b"", content_type=CONTENT_TYPE, headers=headers)
+        return Response(b"", content_type=EVENT_STREAM, headers=headers)
     # Refused while it can be: the body, which counts itself, begins after the head was sent.
     with state.traffic.stream(services.options.streams_max):
         limit = current_note().limit
     stream = _EventStream(services, state.traffic, limit, token, role, start)
-    return Response(stream, content_type=CONTENT_TYPE, headers=headers)
+    return Response(stream, content_type=EVENT_STREAM, headers=headers)
 
 
 class _EventStream(ResponseBody):
@@ -215,17 +220,8 @@ class _Drain:
         self.wait: Callable[[], Any] = traffic.wait_drain
 
 
-def _token() -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated("send a token as Authorization: Bearer <token>")
-    return token.strip()
-
-
 async def _role(services: ApiServices, token: str) -> Role:
-    caller = await services.accounts.authenticate(token)
-    require_role(caller.user, _ROLE)
-    return caller.user.role
+    return (await caller_of(services, token, _ROLE)).user.role
 
 
 def _event_frame(event: Event) -> list[str]:

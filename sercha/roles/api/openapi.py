@@ -14,6 +14,7 @@ from quart_trio import QuartTrio
 from werkzeug.routing import Rule
 
 from sercha.roles.api.operations import (
+    EVENT_STREAM,
     KEY_CHARS_MAX,
     KEY_HEADER,
     UNSAFE_METHODS,
@@ -39,6 +40,14 @@ _KEY_PARAMETER = {
     "description": "A repeat with the same key and body within 24 hours has no second effect "
     "and gets the first answer.",
     "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX},
+}
+
+_POSITION_PARAMETER = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The last position that was read; the stream goes on after it.",
+    "schema": {"type": "string"},
 }
 
 
@@ -114,7 +123,8 @@ def _describe(
             for name in _PARAMETER.findall(rule.rule)
         ]
         + _query_parameters(declared.query, schemas)
-        + ([_KEY_PARAMETER] if takes_key else []),
+        + ([_KEY_PARAMETER] if takes_key else [])
+        + ([_POSITION_PARAMETER] if declared.content_type == EVENT_STREAM else []),
         "responses": _responses(declared, schemas, takes_key=takes_key),
     }
     if declared.body is not Nothing:

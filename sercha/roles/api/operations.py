@@ -38,6 +38,7 @@ BodyT = TypeVar("BodyT", bound=RequestModel)
 QueryT = TypeVar("QueryT", bound=RequestModel)
 AnswerT = TypeVar("AnswerT")
 
+EVENT_STREAM = "text/event-stream"
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
 UNSAFE_METHODS = frozenset({"POST", "PUT", "DELETE", "PATCH"})
@@ -183,13 +184,23 @@ def operation_of(view: object) -> Operation | None:
     return getattr(view, _OPERATION, None)
 
 
-async def _caller(services: ApiServices, role: Role) -> Caller:
+def bearer_token() -> str:
+    """Return the token of the running request; raise `Unauthenticated` where there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("send a token as Authorization: Bearer <token>")
-    caller = await services.accounts.authenticate(token.strip())
+    return token.strip()
+
+
+async def caller_of(services: ApiServices, token: str, role: Role) -> Caller:
+    """Return who has *token*; raise `Unauthenticated` or `Forbidden` unless it is good for *role*."""
+    caller = await services.accounts.authenticate(token)
     require_role(caller.user, role)
     return caller
+
+
+async def _caller(services: ApiServices, role: Role) -> Caller:
+    return await caller_of(services, bearer_token(), role)
 
 
 async def _answer_once(
