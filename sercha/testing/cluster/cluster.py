@@ -26,7 +26,7 @@ from sercha.testing.cluster.balancer import (
 from sercha.testing.cluster.balancer import (
     make_place as make_nginx_place,
 )
-from sercha.testing.cluster.member import Host, Member, MemberEnded
+from sercha.testing.cluster.member import POLL, READY_TIME, Host, Member, MemberEnded
 from sercha.testing.cluster.network import Network, open_network
 from sercha.testing.cluster.plan import REPOSITORY, ClusterPlan
 from sercha.testing.cluster.servers import (
@@ -248,6 +248,15 @@ async def _start(cluster: Cluster, dns: Member) -> None:
         for member in (*cluster.apis, *cluster.workers):
             nursery.start_soon(member.start)
     await cluster.nginx.start()
+    await _wait_reached(cluster)
+
+
+async def _wait_reached(cluster: Cluster) -> None:
+    """Wait until nginx knows where an API is: it asks for addresses when it starts, not before."""
+    with trio.fail_after(READY_TIME):
+        async with cluster.client() as client:
+            while (await client.get("/health")).status_code != 200:  # noqa: ASYNC110  another process
+                await trio.sleep(POLL)
 
 
 async def _migrate(cluster: Cluster) -> None:
