@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import signal
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Annotated, cast
 
@@ -41,7 +42,20 @@ def events(
     ] = None,
 ) -> None:
     """Print what happens to sources, syncs and schedules until interrupted."""
-    run_async(partial(_follow, after, as_json=as_json))
+    run_async(partial(_until_interrupted, partial(_follow, after, as_json=as_json)))
+
+
+async def _until_interrupted(follow: Callable[[], Awaitable[None]]) -> None:
+    """Follow until Ctrl-C, which is waited for: raised anywhere, it can meet code that loses it.
+
+    Raises:
+        KeyboardInterrupt: in a group.
+    """
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGINT) as signals:
+            nursery.start_soon(follow)
+            async for _ in signals:
+                raise KeyboardInterrupt
 
 
 async def _follow(after: str | None, *, as_json: bool) -> None:

@@ -228,6 +228,7 @@ async def test_requests_that_wait_to_be_accepted_are_answered(
                 waiting.append(client)
 
         config = Config()
+        config.errorlog = None
         config.graceful_timeout = 1.0
         with trio.fail_after(10):
             await connections.serve(app, config, sockets, until=until)

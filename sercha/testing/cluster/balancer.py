@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,6 +78,21 @@ def make_place(
     return place
 
 
+class Nginx(Member):
+    """nginx: a master and its workers, in a session of their own.
+
+    Killed, it dies as a whole, as with its host: workers outlive a master that is killed alone, and keep its port.
+    """
+
+    def _signal(self, number: signal.Signals) -> None:
+        if number == self.stop_signal:
+            super()._signal(number)
+            return
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
 def make_nginx(program: Path, place: NginxPlace, host: Host, log_file: Path) -> Member:
     """Make nginx, not started."""
 
@@ -83,7 +101,7 @@ def make_nginx(program: Path, place: NginxPlace, host: Host, log_file: Path) -> 
         prefix = ["-p", f"{place.folder}/", "-c", "nginx.conf"]
         return [str(program), *prefix, "-g", "daemon off;"]
 
-    return Member(
+    return Nginx(
         name="nginx",
         host=host,
         command=command,

@@ -18,11 +18,13 @@ TYPE_A = 1
 NO_SUCH_NAME = 3
 HEADER = struct.Struct("!HHHHHH")
 MESSAGE_BYTES_MAX = 512
+LABEL_BYTES_MAX = 63
+"""Above it are references to other names, which questions do not have."""
 
 
 def answer(question: bytes, addresses: dict[str, list[str]]) -> bytes | None:
     """Return the answer to a message with one question, or None for what is none."""
-    if len(question) < HEADER.size + 5:
+    if len(question) < HEADER.size:
         return None
     number, flags, questions, *_ = HEADER.unpack_from(question)
     if flags & 0x8000 or questions != 1:
@@ -30,9 +32,14 @@ def answer(question: bytes, addresses: dict[str, list[str]]) -> bytes | None:
     labels: list[str] = []
     at = HEADER.size
     while at < len(question) and (length := question[at]):
+        if length > LABEL_BYTES_MAX:
+            return None
         labels.append(question[at + 1 : at + 1 + length].decode("ascii", "replace").lower())
         at += 1 + length
-    asked = question[HEADER.size : at + 5]
+    end = at + 5
+    if end > len(question):
+        return None
+    asked = question[HEADER.size : end]
     kind = int.from_bytes(question[at + 1 : at + 3], "big")
     name = ".".join(labels)
     found = addresses.get(name, []) if kind == TYPE_A else []
@@ -49,7 +56,7 @@ def read_names(file: Path) -> dict[str, list[str]]:
     """Return the addresses of each name in the file."""
     names: dict[str, list[str]] = {}
     for line in file.read_text().splitlines():
-        address, *given = line.split()
+        address, *given = line.split() or [""]
         for name in given:
             names.setdefault(name.lower(), []).append(address)
     return names
