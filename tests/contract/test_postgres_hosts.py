@@ -27,6 +27,14 @@ def address(*ports: int, **params: object) -> str:
     )
 
 
+def first_that_writes(*servers: PostgresServer) -> str:
+    return address(
+        *(server.port for server in servers),
+        password=servers[0].password,
+        target_session_attrs="read-write",
+    )
+
+
 async def test_dead_hosts_are_passed_over(postgres_server: PostgresServer) -> None:
     password, port = postgres_server.password, postgres_server.port
     async with connected(address(free_port(), port, password=password)) as connection:
@@ -87,13 +95,7 @@ async def test_the_pool_follows_a_failover(
     postgres_server: PostgresServer, postgres_factory: Factory
 ) -> None:
     second = postgres_factory()
-    conninfo = address(
-        second.port,
-        postgres_server.port,
-        password=second.password,
-        target_session_attrs="read-write",
-    )
-    async with open_pool(conninfo) as pool:
+    async with open_pool(first_that_writes(second, postgres_server)) as pool:
         async with pool.connection() as connection:
             assert connection.info.port == second.port
         await trio.to_thread.run_sync(second.stop, "immediate")
@@ -110,13 +112,7 @@ async def test_the_pool_leaves_a_primary_that_was_put_aside_and_still_runs(
     postgres_server: PostgresServer, postgres_factory: Factory
 ) -> None:
     first = postgres_factory()
-    conninfo = address(
-        first.port,
-        postgres_server.port,
-        password=first.password,
-        target_session_attrs="read-write",
-    )
-    async with open_pool(conninfo) as pool:
+    async with open_pool(first_that_writes(first, postgres_server)) as pool:
         async with pool.connection() as one, pool.connection() as other:
             assert {one.info.port, other.info.port} == {first.port}
         for statement in (

@@ -16,7 +16,7 @@ from sercha.adapters.postgres.migrate import migrate
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
 from sercha.adapters.postgres.transaction import joined_level
 from sercha.errors import Conflict, Transient, Unavailable
-from tests.support.connections import connected, value_of
+from tests.support.connections import connected, lose_at_commit, value_of
 
 
 @pytest.fixture
@@ -316,15 +316,7 @@ async def die_inside(pool: ConnectionPool, *, swallows: bool) -> None:
 
 async def test_only_the_commit_of_the_whole_can_be_unknown(pool: ConnectionPool) -> None:
     async with pool.connection() as connection:
-        await connection.execute(
-            "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            " PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); RETURN NULL;"
-            " END $$"
-        )
-        await connection.execute(
-            "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED"
-            " FOR EACH ROW EXECUTE FUNCTION die()"
-        )
+        await lose_at_commit(connection)
     told: list[str] = []
     with pytest.raises(Unavailable) as caught:
         async with pool.joined() as tx:

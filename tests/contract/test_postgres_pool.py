@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
 from sercha.errors import SettingsError, Unavailable
-from tests.support.connections import connected, until, value_of
+from tests.support.connections import connected, lose_at_commit, until, value_of
 from tests.support.postgres import PostgresServer
 
 IDLE = pq.TransactionStatus.IDLE
@@ -277,15 +277,7 @@ async def test_lost_while_committing_is_told_as_unknown(postgres_url: str) -> No
     async with open_pool(postgres_url) as pool:
         async with pool.connection() as connection:
             await connection.execute("CREATE TABLE t (n int)")
-            await connection.execute(
-                "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-                " PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); RETURN NULL;"
-                " END $$"
-            )
-            await connection.execute(
-                "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED"
-                " FOR EACH ROW EXECUTE FUNCTION die()"
-            )
+            await lose_at_commit(connection)
         with pytest.raises(Unavailable) as caught:
             await insert(pool)
         assert caught.value.error_code == "commit-unknown"

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.sercha import Sercha, clean_up, command, environment
-from tests.support.sercha import run as run_command
+from tests.support.sercha import Sercha, clean_up, deployment
 
 EMAIL, PASSWORD = "admin@example.org", "correct horse battery"
 AGREE_SECONDS = 2.0
@@ -76,16 +75,7 @@ class Cluster:
 def cluster(postgres_url: str, tmp_path: Path) -> Iterator[Cluster]:
     root = tmp_path / "root"
     root.mkdir()
-    shared = {
-        "DATABASE_URL": postgres_url,
-        "JWT_SECRET": "s" * 16 + "t" * 32,
-        "MASTER_KEY": "ab" * 32,
-        "LOCALFS_ALLOWED_ROOTS": str(root),
-        "HOST": "127.0.0.1",
-        "WORKER_CLAIM_TTL": "3s",
-    }
-    migrated = run_command(command("migrate"), environment(tmp_path, **shared))
-    assert migrated.returncode == 0, migrated.stderr
+    shared = deployment(postgres_url, tmp_path, root, WORKER_CLAIM_TTL="3s")
     processes: list[Sercha] = []
     try:
         for role, name in (("api", "a1"), ("api", "a2"), ("worker", "w1"), ("worker", "w2")):

@@ -18,8 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.sercha import Sercha, clean_up, command, environment
-from tests.support.sercha import run as run_command
+from tests.support.sercha import Sercha, clean_up, deployment
 
 EMAIL, PASSWORD = "admin@example.org", "correct horse battery"
 PATIENCE = 120.0
@@ -107,15 +106,7 @@ class Apis:
 def apis(postgres_url: str, tmp_path: Path) -> Iterator[Apis]:
     root = tmp_path / "root"
     root.mkdir()
-    shared = {
-        "DATABASE_URL": postgres_url,
-        "JWT_SECRET": "s" * 16 + "t" * 32,
-        "MASTER_KEY": "ab" * 32,
-        "LOCALFS_ALLOWED_ROOTS": str(root),
-        "HOST": "127.0.0.1",
-    }
-    migrated = run_command(command("migrate"), environment(tmp_path, **shared))
-    assert migrated.returncode == 0, migrated.stderr
+    shared = deployment(postgres_url, tmp_path, root)
     processes: list[Sercha] = []
     try:
         for name in ("a1", "a2"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
@@ -47,3 +48,16 @@ async def is_waiting_in_server(watcher: TrioConnection, pid: int) -> bool:
 async def is_gone(watcher: TrioConnection, pid: int) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
     return await value_of(watcher, query, pid) == 0
+
+
+async def lose_at_commit(connection: Any) -> None:
+    """Let whoever inserts into the table ``t`` lose the connection within COMMIT."""
+    await connection.execute(
+        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); RETURN NULL;"
+        " END $$"
+    )
+    await connection.execute(
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION die()"
+    )

@@ -50,6 +50,21 @@ def run(arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProces
     )
 
 
+def deployment(database_url: str, home: Path, root: Path, **more: str) -> dict[str, str]:
+    """Bring a database's schema up to date, and return what all processes on it share."""
+    shared = {
+        "DATABASE_URL": database_url,
+        "JWT_SECRET": "s" * 16 + "t" * 32,
+        "MASTER_KEY": "ab" * 32,
+        "LOCALFS_ALLOWED_ROOTS": str(root),
+        "HOST": "127.0.0.1",
+        **more,
+    }
+    migrated = run(command("migrate"), environment(home, **shared))
+    assert migrated.returncode == 0, migrated.stderr
+    return shared
+
+
 class Sercha:
     """One running `sercha up|api|worker|all`; its output is kept in `lines`."""
 

@@ -141,10 +141,6 @@ class _EventStream(ResponseBody):
         self._limit.deadline = trio.current_time() + SEND_TIME
         return content
 
-    async def make_conditional(self, begin: int, end: int | None) -> int:
-        """Never asked for: there are no ranges of a stream."""
-        raise NotImplementedError
-
     async def _next(self) -> bytes:
         watch = self._watch
         assert watch is not None
