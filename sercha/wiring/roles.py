@@ -12,9 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from lockd import LeaseStore, OnOverrun
 from sercha.adapters.embedded_index.index import EmbeddedIndex
 from sercha.adapters.parsing.text import PlainTextExtractor
-from sercha.adapters.postgres.answers import PostgresAnswerStore
 from sercha.adapters.postgres.copies import PostgresCopyStore
 from sercha.adapters.postgres.events import PostgresEventFeed
+from sercha.adapters.postgres.idempotency import PostgresAnswerStore
 from sercha.adapters.postgres.leases import PostgresLeaseNames
 from sercha.adapters.postgres.retention import PostgresRetentionStore
 from sercha.adapters.postgres.task_admin import PostgresTaskAdmin

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from sercha.adapters.postgres.answers import PostgresAnswerStore
+from sercha.adapters.postgres.idempotency import PostgresAnswerStore
 from sercha.adapters.postgres.migrate import migrate
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
 from sercha.adapters.security.sealing import MasterKeySeal

@@ -15,10 +15,10 @@ from quart_trio import QuartTrio
 from sercha.adapters.clock import SystemClock
 from sercha.adapters.connectors.localfs import Localfs
 from sercha.adapters.postgres.accounts import PostgresAccountStore
-from sercha.adapters.postgres.answers import PostgresAnswerStore
 from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.adapters.postgres.documents import PostgresDocumentStore
 from sercha.adapters.postgres.events import PostgresEventFeed
+from sercha.adapters.postgres.idempotency import PostgresAnswerStore
 from sercha.adapters.postgres.leases import PostgresLeaseNames, open_postgres_leases
 from sercha.adapters.postgres.migrate import migrate
 from sercha.adapters.postgres.nodes import PostgresNodeStore
