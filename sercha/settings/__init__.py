@@ -7,7 +7,8 @@ mistakes at once, `describe` shows the outcome with secrets masked.
 from sercha.settings.describe import SettingRow, describe
 from sercha.settings.load import UnknownVariable, load_settings, unknown_variables
 from sercha.settings.model import Role, Settings, ValueSource
-from sercha.settings.table import SETTINGS, UNSUPPORTED, Setting
+from sercha.settings.setting import Setting
+from sercha.settings.table import SETTINGS, UNSUPPORTED
 
 __all__ = [
     "SETTINGS",

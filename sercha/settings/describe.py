@@ -8,7 +8,8 @@ from typing import cast
 
 from sercha.settings.model import Settings, ValueSource
 from sercha.settings.parsing import format_seconds
-from sercha.settings.table import SETTINGS, Setting
+from sercha.settings.setting import Setting
+from sercha.settings.table import SETTINGS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 from sercha.errors import SettingsError
 from sercha.settings.model import Role, Settings, ValueSource
 from sercha.settings.parsing import derive_key, parse_boolean
+from sercha.settings.setting import Environ, Setting
 from sercha.settings.table import (
     BY_NAME,
     EMPTY_TUPLES,
@@ -19,8 +20,6 @@ from sercha.settings.table import (
     KNOWN_SECRETS,
     SETTINGS,
     UNSUPPORTED,
-    Environ,
-    Setting,
 )
 
 FILE_BYTES_MAX = 65_536

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 
@@ -77,6 +78,7 @@ class Settings:
     setup_token: str | None = field(repr=False)
     cors_allowed_origins: tuple[str, ...]
     """``https://host[:port]`` each, or only ``*``."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     localfs_allowed_roots: tuple[Path, ...]
     data_dir: Path | None
     """Absolute; None only where no role needs it and no home folder is known."""

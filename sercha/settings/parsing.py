@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -122,6 +122,16 @@ def parse_origins(text: str) -> tuple[str, ...]:
                 "`*`, or a comma-separated list of origins such as `https://app.example.com`"
             )
     return tuple(origin.rstrip("/").lower() for origin in origins)
+
+
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return the networks of a comma-separated list; an address is a network of one."""
+    try:
+        return tuple(ip_network(item) for item in _items(text, ","))
+    except ValueError:
+        raise ValueError(
+            "a comma-separated list of IP addresses and networks such as `10.0.0.5, 172.16.0.0/12`"
+        ) from None
 
 
 def parse_folder(text: str) -> Path:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from sercha.settings.database_url import FORM, mask_database_url, parse_database_url
 from sercha.settings.model import Role
@@ -19,12 +17,12 @@ from sercha.settings.parsing import (
     parse_host,
     parse_http_url,
     parse_key,
+    parse_networks,
     parse_origins,
 )
 from sercha.settings.redis_url import FORM as REDIS_FORM
 from sercha.settings.redis_url import mask_redis_url, parse_redis_url
-
-Environ = Mapping[str, str]
+from sercha.settings.setting import Environ, Setting
 
 JWT_SECRET_BYTES_MIN = 32
 TOKEN_CHARS_MIN = 8
@@ -32,38 +30,6 @@ DB_CONNS_MIN = 3
 """One listens for notices, and a transaction may need one beside its own."""
 
 _SERVERS = frozenset({Role.API, Role.WORKER, Role.ALL})
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One variable."""
-
-    name: str
-    meaning: str
-    allowed: str
-    parse: Callable[[str], object]
-    default: str | None = None
-    """As it would be written in the environment."""
-    compute_default: Callable[[Environ, Role], str | None] | None = None
-    """Where the default depends on the role or the machine."""
-    default_note: str = ""
-    """What the reference says instead of ``default``."""
-    required_in: frozenset[Role] = frozenset()
-    is_secret: bool = False
-    """Never shown; may be given as ``NAME_FILE``."""
-    is_made_by_up: bool = False
-    """`sercha up` makes it and keeps it in the data folder when it is not given."""
-    is_path: bool = False
-    """Paths may hold any bytes."""
-    mask: Callable[[str], str] = field(default=lambda _: "***")
-    flag: str = ""
-    field_name: str = ""
-    """The field of `Settings`; by default the name in lower case."""
-
-    @property
-    def field(self) -> str:
-        """The field of `Settings` that holds the value."""
-        return self.field_name or self.name.lower()
 
 
 def _identity(text: str) -> str:
@@ -292,6 +258,14 @@ SETTINGS: tuple[Setting, ...] = (
         default_note="none",
     ),
     Setting(
+        "TRUSTED_PROXIES",
+        "Proxies and balancers that are believed to name the client in `X-Forwarded-For`: the log's `client` is then "
+        "the last address there that is none of theirs.",
+        "a comma-separated list of IP addresses and networks such as `10.0.0.5, 172.16.0.0/12`",
+        parse_networks,
+        default_note="none",
+    ),
+    Setting(
         "LOCALFS_ALLOWED_ROOTS",
         "Folders that a `localfs` source may read. Everything outside is refused, also through links. "
         "`sercha up --index` adds its paths and remembers them. One that does not exist is logged at the start as "
@@ -353,12 +327,11 @@ SETTINGS: tuple[Setting, ...] = (
 
 BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
-EMPTY_TUPLES = frozenset({"CORS_ALLOWED_ORIGINS", "LOCALFS_ALLOWED_ROOTS"})
+EMPTY_TUPLES = frozenset({"CORS_ALLOWED_ORIGINS", "LOCALFS_ALLOWED_ROOTS", "TRUSTED_PROXIES"})
 """Settings whose value is an empty tuple when nothing is given."""
 
 UNSUPPORTED: tuple[str, ...] = (
     "BASE_URL",
-    "TRUSTED_PROXIES",
     "VESPA_CONFIG_URL",
     "VESPA_CONTAINER_URL",
 )

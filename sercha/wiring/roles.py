@@ -189,7 +189,11 @@ def make_api_services(
     process: Process, leases: LeaseStore, index: EmbeddedIndex, follower: Follower
 ) -> ApiServices:
     """Put everything behind the API together."""
-    options = ApiOptions(cors_allowed_origins=process.settings.cors_allowed_origins)
+    settings = process.settings
+    options = ApiOptions(
+        cors_allowed_origins=settings.cors_allowed_origins,
+        trusted_proxies=settings.trusted_proxies,
+    )
     return ApiServices(
         accounts=make_accounts(process),
         sources=make_sources(process),

@@ -15,7 +15,14 @@ import httpx
 import trio
 
 from sercha.testing.cluster import dns
-from sercha.testing.cluster.balancer import API_PORT, NginxPlace, find_nginx, make_nginx, make_place
+from sercha.testing.cluster.balancer import (
+    ALL_APIS,
+    API_PORT,
+    NginxPlace,
+    find_nginx,
+    make_nginx,
+    make_place,
+)
 from sercha.testing.cluster.member import Host
 from sercha.testing.cluster.plan import REPOSITORY
 
@@ -140,9 +147,9 @@ class Front:
             api.requests.clear()
 
     def tell_names(self) -> None:
-        """Write where the APIs are."""
+        """Write where the APIs are, each under a name of its own and all under one."""
         draft = self.names.with_suffix(".draft")
-        draft.write_text("".join(f"{api.address} {api.name}\n" for api in self.apis))
+        draft.write_text("".join(f"{api.address} {api.name} {ALL_APIS}\n" for api in self.apis))
         draft.replace(self.names)
 
 
@@ -152,8 +159,17 @@ def fresh_prefix() -> str:
 
 
 @asynccontextmanager
-async def open_front(folder: Path, *scripts: Script) -> AsyncGenerator[Front]:
-    """Start nginx and an API for each script; all end with the block."""
+async def open_front(
+    folder: Path, *scripts: Script, program: Path | None = None, main: str = "nginx.conf"
+) -> AsyncGenerator[Front]:
+    """Start nginx and an API for each script; all end with the block.
+
+    Args:
+        folder: where its files go.
+        scripts: what each API does.
+        program: another nginx than that of the package.
+        main: the variant of the configuration.
+    """
     prefix = fresh_prefix()
     apis = [
         ScriptedApi(f"api-{number}", f"{prefix}.{number}", script)
@@ -167,7 +183,7 @@ async def open_front(folder: Path, *scripts: Script) -> AsyncGenerator[Front]:
         resolver=f"{host.address}:5353",
         upstreams=[f"{api.name}:{API_PORT}" for api in apis],
     )
-    nginx = make_nginx(find_nginx(), place, host, folder / "nginx.log")
+    nginx = make_nginx(program or find_nginx(), place, host, folder / "nginx.log", main=main)
     transport = httpx.AsyncHTTPTransport(uds=str(place.socket))
     async with (
         trio.open_nursery() as nursery,

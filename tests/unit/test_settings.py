@@ -3,6 +3,7 @@
 import os
 import typing
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -187,10 +188,12 @@ def test_lists_are_split_trimmed_and_deduplicated():
     loaded = load(
         CORS_ALLOWED_ORIGINS="https://A.example.com, http://b:8080/",
         LOCALFS_ALLOWED_ROOTS="/srv/a:/srv/b:/srv/a:",
+        TRUSTED_PROXIES="10.0.0.5, fd00::/8",
     )
 
     assert loaded.cors_allowed_origins == ("https://a.example.com", "http://b:8080")
     assert loaded.localfs_allowed_roots == (Path("/srv/a"), Path("/srv/b"))
+    assert loaded.trusted_proxies == (ip_network("10.0.0.5"), ip_network("fd00::/8"))
 
 
 def test_root_may_have_a_name_that_is_no_utf8():

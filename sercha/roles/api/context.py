@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from quart import current_app
 from quart_trio import QuartTrio
 
+from sercha.roles.api.client import Network
 from sercha.roles.api.traffic import Traffic
 from sercha.services.accounts import Accounts
 from sercha.services.documents import Documents
@@ -40,6 +41,8 @@ class ApiOptions:
     """Event streams at a time."""
     cors_allowed_origins: tuple[str, ...] = ()
     """Origins like ``https://search.example.org``; ``*`` allows all."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Who is believed to name the client in ``X-Forwarded-For``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

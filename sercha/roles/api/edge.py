@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from sercha.roles.api import metrics
+from sercha.roles.api.client import Clients
 from sercha.roles.api.connections import WHOLE_BYTES_MAX, whole_answer
 from sercha.roles.api.context import ApiOptions
 from sercha.roles.api.problems import INTERNAL, JSON, problem_body
@@ -94,6 +95,8 @@ class _Exchange:
     request_id: bytes
     cors: Headers
     headers: dict[bytes, bytes]
+    client: str
+    """The client's address, as far as it is known."""
     note: Note
     is_draining: Callable[[], bool]
     status: int = 0
@@ -200,6 +203,7 @@ class Edge:
         self._traffic = traffic
         self._options = options
         self._origins = frozenset(origin.encode() for origin in options.cors_allowed_origins)
+        self._clients = Clients(options.trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; the time limit and a client that goes away cancel what is under way."""
@@ -266,9 +270,15 @@ class Edge:
             request_id,
             self._cors(headers.get(b"origin")),
             headers,
+            self._client(scope),
             note,
             lambda: self._traffic.is_draining,
         )
+
+    def _client(self, scope: Scope) -> str:
+        peer: str = (scope.get("client") or ("",))[0]
+        forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return self._clients.address(peer, b",".join(forwarded))
 
     def _cors(self, origin: bytes | None) -> Headers:
         if not self._origins:
@@ -307,5 +317,5 @@ def _finish(exchange: _Exchange) -> None:
         route=route,
         status=status,
         duration=round(seconds, 6),
-        client=(scope.get("client") or ("",))[0],
+        client=exchange.client,
     )

@@ -15,6 +15,8 @@ from sercha.testing.cluster.member import Host, Member
 
 PORT = 8080
 API_PORT = 8080
+ALL_APIS = "sercha-api"
+"""The name with the addresses of all APIs, for the variant that knows only one."""
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -73,6 +75,7 @@ def make_place(
             "upstreams.conf": "".join(
                 f"server {each} resolve max_fails=0;\n" for each in upstreams
             ),
+            "name.conf": f'map "" $sercha_apis {{\n    default {ALL_APIS}:{API_PORT};\n}}\n',
         }
     )
     return place
@@ -93,12 +96,14 @@ class Nginx(Member):
             os.killpg(self._process.pid, number)
 
 
-def make_nginx(program: Path, place: NginxPlace, host: Host, log_file: Path) -> Member:
-    """Make nginx, not started."""
+def make_nginx(
+    program: Path, place: NginxPlace, host: Host, log_file: Path, *, main: str = "nginx.conf"
+) -> Member:
+    """Make nginx, not started; *main* is the file of the configuration with which it begins."""
 
     def command(_: Host) -> list[str]:
         place.socket.unlink(missing_ok=True)
-        prefix = ["-p", f"{place.folder}/", "-c", "nginx.conf"]
+        prefix = ["-p", f"{place.folder}/", "-c", main]
         return [str(program), *prefix, "-g", "daemon off;"]
 
     return Nginx(
