@@ -9,10 +9,10 @@ import pytest
 import tantivy
 
 from sercha.adapters.embedded_index import entries as layout
-from sercha.adapters.embedded_index.analysis import TOKEN_BYTES_MAX
-from sercha.adapters.embedded_index.queries import plan_terms
 from sercha.adapters.embedded_index.searching import search
 from sercha.adapters.parsing.text import TEXT_CHARS_MAX
+from sercha.adapters.text_analysis.analysis import TOKEN_BYTES_MAX
+from sercha.adapters.text_analysis.terms import plan_terms
 from sercha.domain.document import TEAM, Chunk, DocumentId, IndexedDocument
 from sercha.domain.query import LIMIT_MAX, QUERY_CHARS_MAX, TERMS_MAX, WINDOW_MAX, parse_query
 from tests.support.docs import DOCS, code, rows

@@ -11,7 +11,8 @@ import tantivy
 from sercha.adapters.embedded_index import EmbeddedIndex, open_embedded_index
 from sercha.adapters.embedded_index.engine import top
 from sercha.adapters.embedded_index.entries import build_schema, entries, register_analyzers
-from sercha.adapters.embedded_index.queries import SCORE_SUM_MAX, QueryBuilder, plan_terms
+from sercha.adapters.embedded_index.queries import SCORE_SUM_MAX, QueryBuilder
+from sercha.adapters.text_analysis.terms import plan_terms
 from sercha.domain.document import TEAM, Chunk, DocumentId, IndexedDocument
 from sercha.domain.query import parse_query
 from sercha.services.ports import Change

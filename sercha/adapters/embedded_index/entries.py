@@ -20,7 +20,7 @@ from pathlib import PurePosixPath
 
 import tantivy
 
-from sercha.adapters.embedded_index.analysis import (
+from sercha.adapters.text_analysis.analysis import (
     ANALYSIS_VERSION,
     PART_PATTERN,
     TOKEN_BYTES_MAX,

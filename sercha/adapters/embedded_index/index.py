@@ -19,13 +19,14 @@ import trio
 from sercha.adapters.embedded_index.engine import EngineFailure, guarded
 from sercha.adapters.embedded_index.entries import schema_hash
 from sercha.adapters.embedded_index.local_copy import CopyDamaged, CopyStatistics, LocalCopy
-from sercha.adapters.embedded_index.queries import plan_terms
 from sercha.adapters.embedded_index.searching import search
-from sercha.adapters.embedded_index.spans import find_spans
 from sercha.adapters.embedded_index.storage import claim_slot
-from sercha.adapters.embedded_index.verifying import compare, read_versions
+from sercha.adapters.embedded_index.verifying import read_versions
+from sercha.adapters.text_analysis.spans import find_spans
+from sercha.adapters.text_analysis.terms import plan_terms
 from sercha.domain.query import SearchQuery
 from sercha.errors import Transient
+from sercha.services.compare import compare
 from sercha.services.ports import (
     Change,
     DocumentVersion,

@@ -15,15 +15,9 @@ from uuid import UUID
 import tantivy
 from tantivy import Occur, Query
 
-from sercha.adapters.embedded_index.analysis import (
-    Token,
-    normal,
-    parts,
-    set_apart,
-    words,
-)
 from sercha.adapters.embedded_index.entries import IMPACT_MAX, KIND_DOCUMENT, LEVELS, impact
-from sercha.domain.query import Occurrence, SearchQuery
+from sercha.adapters.text_analysis.terms import TermPlan, Tokens
+from sercha.domain.query import Occurrence
 
 SCORE_SUM_MAX = 2**24 - 1
 SCALE_MAX = 1_000_000
@@ -43,24 +37,6 @@ PHRASE = 1.0
 """A phrase in the text; its words add up to `IMPACT_MAX` by how often they occur."""
 _FACTOR_SUM = IMPACT_MAX + PHRASE + TITLE + TITLE_PARTS + PATH + PATH_PARTS + PARTS + FRAGMENT
 
-Tokens = tuple[tuple[int, str], ...]
-"""Tokens with their distance from the first one."""
-
-
-@dataclass(frozen=True, slots=True)
-class TermPlan:
-    """One term after analysis."""
-
-    occurrence: Occurrence
-    words: Tokens
-    parts: Tokens
-    fragment: str | None
-
-    @property
-    def is_empty(self) -> bool:
-        """Nothing of it could ever be in the index."""
-        return not (self.words or self.parts or self.fragment)
-
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
@@ -74,25 +50,6 @@ class _Weights:
 
 
 _UNWEIGHTED = _Weights(0.0, 0.0)
-
-
-def plan_terms(query: SearchQuery) -> list[TermPlan]:
-    """Analyse the terms, each distinct one once."""
-    plans: dict[TermPlan, None] = {}
-    for term in query.terms:
-        text = normal(term.text)
-        word_tokens = words(text)
-        part_tokens = parts(set_apart(text)) if not term.is_phrase or not word_tokens else []
-        single = word_tokens[0].text if len(word_tokens) == 1 else ""
-        fragment = single if single.isascii() and single else None
-        plan = TermPlan(term.occurrence, _relative(word_tokens), _relative(part_tokens), fragment)
-        plans[plan] = None
-    return list(plans)
-
-
-def _relative(tokens: Sequence[Token]) -> Tokens:
-    first = tokens[0].position if tokens else 0
-    return tuple((token.position - first, token.text) for token in tokens)
 
 
 class QueryBuilder:

@@ -13,7 +13,8 @@ from functools import partial
 import tantivy
 
 from sercha.adapters.embedded_index import engine
-from sercha.adapters.embedded_index.queries import QueryBuilder, TermPlan
+from sercha.adapters.embedded_index.queries import QueryBuilder
+from sercha.adapters.text_analysis.terms import TermPlan
 from sercha.domain.document import DocumentId
 from sercha.domain.query import WINDOW_MAX, SearchQuery
 from sercha.services.ports import IndexHit, IndexPage

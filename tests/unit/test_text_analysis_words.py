@@ -10,7 +10,10 @@ import tantivy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sercha.adapters.embedded_index.analysis import (
+from sercha.adapters.embedded_index.engine import count
+from sercha.adapters.embedded_index.entries import build_schema, entries, register_analyzers
+from sercha.adapters.embedded_index.queries import QueryBuilder
+from sercha.adapters.text_analysis.analysis import (
     PIECE_CHARS,
     TOKEN_BYTES_MAX,
     analyse,
@@ -19,10 +22,8 @@ from sercha.adapters.embedded_index.analysis import (
     set_apart,
     words,
 )
-from sercha.adapters.embedded_index.engine import count
-from sercha.adapters.embedded_index.entries import build_schema, entries, register_analyzers
-from sercha.adapters.embedded_index.queries import QueryBuilder, plan_terms
-from sercha.adapters.embedded_index.spans import find_spans
+from sercha.adapters.text_analysis.spans import find_spans
+from sercha.adapters.text_analysis.terms import plan_terms
 from sercha.domain.document import TEAM, Chunk, DocumentId, IndexedDocument
 from sercha.domain.query import SearchQuery, Term, parse_query
 

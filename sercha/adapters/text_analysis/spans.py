@@ -6,14 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from sercha.adapters.embedded_index.analysis import (
+from sercha.adapters.text_analysis.analysis import (
     Token,
     acronym_cuts,
     normal,
     parts,
     words,
 )
-from sercha.adapters.embedded_index.queries import TermPlan, Tokens
+from sercha.adapters.text_analysis.terms import TermPlan, Tokens
 from sercha.domain.query import Occurrence
 
 _JAMO_TAILS = range(0x1160, 0x1200)
