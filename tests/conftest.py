@@ -21,6 +21,17 @@ from tests.support.redis_fixtures import (  # noqa: F401
 )
 
 
+AS_ROOT = frozenset({"as_root", "namespaces", "shelter"})
+"""Fixtures of tests that root has to run as well."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs root, or is not the same for root."""
+    for item in items:
+        if AS_ROOT & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.root)
+
+
 @pytest.fixture(scope="session")
 def postgres_room() -> Iterator[Room]:
     """Give the session's folder of PostgreSQL clusters; needs the wheel."""

@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.sercha import Sercha, clean_up, processes_of, wait_gone
 
+pytestmark = pytest.mark.root
+
 Up = Callable[..., Sercha]
 
 
