@@ -3,9 +3,9 @@
 ::
 
     open_process                    pool, notices, stores, queue   closed last
-      └─ leases; api: its index copy
+      └─ leases; api: its engine; worker: what feeds a shared one
            └─ background nursery    follower                       cancelled after the roles
-                └─ role nursery     api, worker, scheduler         each drains by itself
+                └─ role nursery     api, worker, feeder, scheduler each drains by itself
 
 Setting *drain* stops new work everywhere: the API answers new requests 503 and finishes the others, the worker
 claims nothing and finishes or gives back. When all roles have ended, what they stood on is closed. A role that
@@ -28,9 +28,10 @@ from sercha import wiring
 from sercha.errors import Transient
 from sercha.roles.api.context import ApiServices, ProbeServices
 from sercha.roles.api.serve import run_api
+from sercha.roles.feeder import Feeder
 from sercha.services.attempt import Handler
 from sercha.services.backoff import Backoff
-from sercha.services.follow import Follower
+from sercha.services.follow import Following
 from sercha.settings import Settings
 
 _log = structlog.get_logger()
@@ -43,7 +44,7 @@ class Running:
     urls: tuple[str, ...]
     """Where the API answers; empty without it."""
     process: wiring.Process
-    follower: Follower | None
+    follower: Following | None
 
 
 async def run_roles(
@@ -71,14 +72,21 @@ async def run_roles(
     async with wiring.open_process(settings, remembered_roots=remembered_roots) as process:
         process.health.draining = drain
         async with AsyncExitStack() as stack:
-            follower: Follower | None = None
+            follower: Following | None = None
             leases = await stack.enter_async_context(wiring.open_leases(process))
             services: ProbeServices = wiring.make_probes(process)
             if settings.role.runs_api:
-                index, follower = await stack.enter_async_context(wiring.open_search(process))
-                services = wiring.make_api_services(process, leases, index, follower)
+                search = await stack.enter_async_context(wiring.open_search(process))
+                follower = search.follower
+                services = wiring.make_api_services(process, leases, search)
+            feeder: Feeder | None = None
+            if settings.role.runs_worker:
+                opening = wiring.open_feeder(process, leases, on_overrun)
+                feeder = await stack.enter_async_context(opening)
             async with _background() as background:
-                parts = _Parts(process, services, leases, follower, handlers or {}, on_overrun)
+                parts = _Parts(
+                    process, services, leases, follower, feeder, handlers or {}, on_overrun
+                )
                 await _run(parts, background, drain, task_status)
 
 
@@ -89,7 +97,8 @@ class _Parts:
     process: wiring.Process
     services: ProbeServices
     leases: LeaseStore
-    follower: Follower | None
+    follower: Following | None
+    feeder: Feeder | None
     handlers: Mapping[str, Handler]
     on_overrun: OnOverrun
 
@@ -126,6 +135,8 @@ async def _run(
         if settings.role.runs_worker and not drain.is_set():
             worker = wiring.make_worker(process, parts.handlers)
             await roles.start(partial(worker.run, drain=drain))
+            if parts.feeder is not None:
+                await roles.start(partial(parts.feeder.run, drain=drain))
             if settings.scheduler_enabled:
                 scheduler = wiring.make_scheduler(process, parts.leases, parts.on_overrun)
                 await roles.start(partial(scheduler.run, drain=drain))

@@ -20,7 +20,6 @@ from tests.support.redis_fixtures import (  # noqa: F401
     redis_url,
 )
 
-
 AS_ROOT = frozenset({"as_root", "namespaces", "shelter"})
 """Fixtures of tests that root has to run as well."""
 

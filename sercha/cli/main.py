@@ -25,6 +25,7 @@ from sercha.cli import (
     sync,
     tasks,
     users,
+    vespa,
 )
 from sercha.cli.exits import Status, status_of
 from sercha.version import __version__
@@ -65,6 +66,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(leases.app, name="lease")
 app.add_typer(users.app, name="user")
+app.add_typer(vespa.app, name="vespa")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

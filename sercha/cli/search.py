@@ -87,3 +87,6 @@ def _print_page(page: dict[str, Any], *, first: int) -> None:
     if not results and page["total_count"]:
         shown = f"no results from {first} on, {page['total_count']} in all"
     console.print(Text(f"{shown} ({took:.0f} ms)", style="dim" if is_terminal() else ""))
+    if page.get("degraded"):
+        note = f"Only {page['coverage']} % of the documents could be searched: there may be more."
+        console.print(Text(note, style="yellow" if is_terminal() else ""))

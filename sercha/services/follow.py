@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 import trio
@@ -85,6 +86,23 @@ class FollowState:
         """Wake whoever waits for something to be done."""
         self.changed.set()
         self.changed = trio.Event()
+
+
+class Following(Protocol):
+    """Whatever keeps an index true, or watches whoever does."""
+
+    @property
+    def state(self) -> FollowState: ...
+
+    def request_rebuild(self) -> None: ...
+
+    def wake(self) -> None: ...
+
+    async def catch_up(self) -> None: ...
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None: ...
 
 
 class Follower:
@@ -211,7 +229,18 @@ class Follower:
         self.state.pending = len(ids)
         with self._counted():
             for number, batch in enumerate(batches, 1):
-                await self._apply(batch, position if number == len(batches) else None)
+                try:
+                    await self._apply(batch, position if number == len(batches) else None)
+                except Transient as error:
+                    if error.error_code == "index-full":
+                        await self._apply_removals(batches[number:])
+                    raise
+
+    async def _apply_removals(self, batches: Sequence[Sequence[DocumentId]]) -> None:
+        """Hide what is gone, though there is no room for what is new; all of it comes again."""
+        for batch in batches:
+            changes = await self._documents.read(batch)
+            await self._index.apply([it for it in changes if it.document is None], None)
 
     @contextmanager
     def _counted(self) -> Generator[None]:
@@ -224,18 +253,14 @@ class Follower:
             raise
 
     async def _apply(self, ids: Sequence[DocumentId], position: FeedPosition | None) -> None:
-        await self._index.apply(await self._read(ids), position)
+        await self._index.apply(await self._documents.read(ids), position)
         self.state.applied += len(ids)
         self.state.pending -= len(ids)
 
     async def _everything(self) -> AsyncIterator[list[Change]]:
         async for ids in self._feed.scan(batch=BATCH):
-            yield await self._read(ids)
+            yield await self._documents.read(ids)
             self.state.applied += len(ids)
-
-    async def _read(self, ids: Sequence[DocumentId]) -> list[Change]:
-        documents = await self._documents.read(ids)
-        return [Change(id_, documents.get(id_)) for id_ in ids]
 
 
 def _batched(ids: Sequence[DocumentId], size: int) -> list[Sequence[DocumentId]]:

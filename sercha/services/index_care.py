@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import trio
 
 from sercha.errors import Unavailable
-from sercha.services.follow import Follower
+from sercha.services.follow import Following
 from sercha.services.ports import ChangeFeed, SearchIndex, VerifyReport
 
 CATCH_UP_TIMEOUT = 300.0
@@ -36,7 +36,7 @@ class IndexState:
 class IndexCare:
     """Verify and rebuild for the index of this process."""
 
-    def __init__(self, index: SearchIndex, feed: ChangeFeed, follower: Follower) -> None:
+    def __init__(self, index: SearchIndex, feed: ChangeFeed, follower: Following) -> None:
         self._index = index
         self._feed = feed
         self._follower = follower

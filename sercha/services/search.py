@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import perf_counter_ns
 
+import structlog
+
 from sercha.domain.document import Chunk, Document
 from sercha.domain.query import SearchMode, SearchQuery
 from sercha.domain.snippet import Snippet, make_snippet
 from sercha.services.ports import DocumentStore, SearchIndex
 from sercha.telemetry import metrics
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,10 @@ class SearchPage:
     results: tuple[SearchResult, ...]
     total: int
     took_ns: int
+    coverage: int = 100
+    """Percentage of the documents that were searched."""
+    degraded: tuple[str, ...] = ()
+    """Why the page may lack results; empty: it does not."""
 
 
 class Search:
@@ -70,10 +78,15 @@ class Search:
             )
         took_ns = perf_counter_ns() - started_ns
         metrics.SEARCH_DURATION.observe(took_ns / 1e9)
+        if page.degraded:
+            metrics.SEARCHES_DEGRADED.inc()
+            _log.warning("search.degraded", coverage=page.coverage, reasons=page.degraded)
         return SearchPage(
             query=query,
             mode=SearchMode.TEXT,
             results=tuple(results),
             total=page.total,
             took_ns=took_ns,
+            coverage=page.coverage,
+            degraded=page.degraded,
         )

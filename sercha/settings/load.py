@@ -193,4 +193,6 @@ def _cross_check(values: dict[str, Any], sources: Mapping[str, ValueSource]) -> 
             allowed = BY_NAME["DB_MAX_IDLE_CONNS"].allowed
             return [f"DB_MAX_IDLE_CONNS: {idle} is not allowed; allowed: {allowed} ({most})"]
         values["db_max_idle_conns"] = most
+    if values["search_engine"] == "vespa" and not values["vespa_container_url"]:
+        return ["VESPA_CONTAINER_URL: is required with SEARCH_ENGINE=vespa"]
     return []

@@ -63,6 +63,11 @@ class Settings:
     redis_url: str | None = field(repr=False)
     """None: tasks are taken from PostgreSQL only."""
     search_engine: str
+    """``embedded`` or ``vespa``."""
+    vespa_container_url: tuple[str, ...]
+    """Empty only with the embedded engine."""
+    vespa_config_url: tuple[str, ...]
+    vespa_cluster: str
     worker_concurrency: int
     worker_dequeue_timeout: float
     worker_claim_ttl: float

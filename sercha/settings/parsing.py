@@ -107,6 +107,17 @@ def parse_http_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_http_urls(text: str) -> tuple[str, ...]:
+    """Return the addresses of a comma-separated list, each without a path."""
+    try:
+        urls = tuple(parse_http_url(item) for item in _items(text, ","))
+        if urls and not any(urlsplit(url).path for url in urls):
+            return urls
+    except ValueError:
+        pass
+    raise ValueError("a comma-separated list of addresses such as `http://vespa-1:8080`")
+
+
 def parse_origins(text: str) -> tuple[str, ...]:
     """Return origins of a comma-separated list; ``*`` stands alone."""
     origins = _items(text, ",")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 
 from sercha.settings.database_url import FORM, mask_database_url, parse_database_url
 from sercha.settings.model import Role
@@ -16,6 +17,7 @@ from sercha.settings.parsing import (
     parse_folders,
     parse_host,
     parse_http_url,
+    parse_http_urls,
     parse_key,
     parse_networks,
     parse_origins,
@@ -48,10 +50,14 @@ def _bearer(text: str) -> str:
     return text
 
 
-def _search_engine(text: str) -> str:
-    if text.lower() == "vespa":
-        raise ValueError("`embedded`; `vespa` is not supported by this version")
-    return choice("embedded")(text)
+def _cluster(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", text):
+        raise ValueError("letters, digits, `_`, `-` and `.`")
+    return text
+
+
+def _default_search_engine(environ: Environ, _: Role) -> str:
+    return "vespa" if environ.get("VESPA_CONTAINER_URL", "").strip() else "embedded"
 
 
 def _default_port(_: Environ, role: Role) -> str | None:
@@ -156,10 +162,33 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "SEARCH_ENGINE",
-        "Which index answers searches.",
-        "`embedded`",
-        _search_engine,
-        default="embedded",
+        "Which index answers searches: one that each API has for itself, or Vespa.",
+        "`embedded` or `vespa`",
+        choice("embedded", "vespa"),
+        compute_default=_default_search_engine,
+        default_note="`vespa` if `VESPA_CONTAINER_URL` is set, else `embedded`",
+    ),
+    Setting(
+        "VESPA_CONTAINER_URL",
+        "Vespa's containers, for searches and documents. One that does not answer is left out for some seconds.",
+        "a comma-separated list of addresses such as `http://vespa-1:8080`",
+        parse_http_urls,
+        default_note="none",
+    ),
+    Setting(
+        "VESPA_CONFIG_URL",
+        "Vespa's config servers, to which Sercha's part of the application is deployed. Unset: whoever operates Vespa "
+        "deploys it, from the output of `sercha vespa package`.",
+        "a comma-separated list of addresses such as `http://vespa-config-1:19071`",
+        parse_http_urls,
+        default_note="none",
+    ),
+    Setting(
+        "VESPA_CLUSTER",
+        "The content cluster of Vespa that has Sercha's documents; in an application that is there already, one of its.",
+        "letters, digits, `_`, `-` and `.`",
+        _cluster,
+        default="sercha",
     ),
     Setting(
         "WORKER_CONCURRENCY",
@@ -327,14 +356,18 @@ SETTINGS: tuple[Setting, ...] = (
 
 BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
-EMPTY_TUPLES = frozenset({"CORS_ALLOWED_ORIGINS", "LOCALFS_ALLOWED_ROOTS", "TRUSTED_PROXIES"})
+EMPTY_TUPLES = frozenset(
+    {
+        "CORS_ALLOWED_ORIGINS",
+        "LOCALFS_ALLOWED_ROOTS",
+        "TRUSTED_PROXIES",
+        "VESPA_CONFIG_URL",
+        "VESPA_CONTAINER_URL",
+    }
+)
 """Settings whose value is an empty tuple when nothing is given."""
 
-UNSUPPORTED: tuple[str, ...] = (
-    "BASE_URL",
-    "VESPA_CONFIG_URL",
-    "VESPA_CONTAINER_URL",
-)
+UNSUPPORTED: tuple[str, ...] = ("BASE_URL",)
 """Refused rather than ignored: whoever sets one expects something that would not happen."""
 
 KNOWN_SECRETS = frozenset(

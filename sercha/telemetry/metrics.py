@@ -92,3 +92,21 @@ def set_states(gauge: Gauge, values: Mapping[str, float]) -> None:
     """Set a gauge with the one label ``state`` for all its states at once."""
     for state, value in values.items():
         gauge.labels(state=state).set(value)
+
+
+VESPA_WRITES = Counter(
+    "sercha_vespa_writes_total",
+    "Writes sent to Vespa by this process, by the status of the answer; none: there was no answer.",
+    ["status"],
+)
+VESPA_REFUSED = Counter(
+    "sercha_vespa_refused_total", "Documents that Vespa refused for good; the log says why."
+)
+VESPA_SEARCHES = Counter(
+    "sercha_vespa_searches_total",
+    "Searches sent to Vespa by this process, by the status of the answer; none: there was no answer.",
+    ["status"],
+)
+SEARCHES_DEGRADED = Counter(
+    "sercha_searches_degraded_total", "Searches that were answered from a part of the index."
+)

@@ -8,7 +8,6 @@ from sercha.wiring.process import (
     Process,
     open_leases,
     open_process,
-    open_search,
     open_task_queue,
     warn_of_missing_roots,
 )
@@ -22,8 +21,10 @@ from sercha.wiring.roles import (
     make_task_admin,
     make_worker,
 )
+from sercha.wiring.search import OpenSearch, open_feeder, open_search
 
 __all__ = [
+    "OpenSearch",
     "Process",
     "make_accounts",
     "make_api_services",
@@ -33,6 +34,7 @@ __all__ = [
     "make_sources",
     "make_task_admin",
     "make_worker",
+    "open_feeder",
     "open_leases",
     "open_process",
     "open_search",

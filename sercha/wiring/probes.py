@@ -6,7 +6,7 @@ from sercha.adapters.postgres.notices import PostgresNotices
 from sercha.adapters.postgres.pool import ConnectionPool
 from sercha.errors import Unavailable
 from sercha.roles.worker import Worker
-from sercha.services.follow import Follower
+from sercha.services.follow import Following
 from sercha.telemetry.health import ComponentHealth
 
 
@@ -28,8 +28,8 @@ async def probe_notices(notices: PostgresNotices) -> ComponentHealth:
     return ComponentHealth(is_healthy=False, message="not listening: polling instead")
 
 
-async def probe_index(follower: Follower) -> ComponentHealth:
-    """The copy of the index follows the feed."""
+async def probe_index(follower: Following) -> ComponentHealth:
+    """The index follows the feed, or whoever feeds it can be asked."""
     state = follower.state
     if state.error is not None:
         return ComponentHealth(is_healthy=False, message=state.error)

@@ -1,4 +1,4 @@
-"""What all roles of one process share: connections, stores, the queue, and this process's copy of the index."""
+"""What all roles of one process share: connections, stores and the queue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from sercha.adapters.redis.leases import open_redis_leases  # isort: skip
 from lockd import LeaseStore
 from sercha.adapters.clock import SystemClock
 from sercha.adapters.connectors.localfs import Localfs
-from sercha.adapters.embedded_index.index import EmbeddedIndex, open_embedded_index
 from sercha.adapters.postgres.accounts import PostgresAccountStore
 from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.adapters.postgres.documents import PostgresDocumentStore
@@ -35,21 +34,26 @@ from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.domain.source import ProviderType
 from sercha.errors import Conflict, SettingsError
 from sercha.roles import scheduler, worker
-from sercha.services import events, follow
+from sercha.services import events, follow, remote_follow
 from sercha.services.announcer import Announcer
 from sercha.services.background import running
-from sercha.services.follow import Follower
 from sercha.services.ports import Connector, TaskQueue
 from sercha.settings import Settings
 from sercha.telemetry.health import Health
-from sercha.wiring.probes import probe_index, probe_notices, probe_postgres
+from sercha.wiring.probes import probe_notices, probe_postgres
 
 _log = structlog.get_logger()
 
 CONNECTIONS_MIN = 3
 """One listens; a page being committed and a request must not wait for each other."""
 
-CHANNELS = (worker.CHANNEL, follow.CHANNEL, scheduler.CHANNEL, events.CHANNEL)
+CHANNELS = (
+    worker.CHANNEL,
+    follow.CHANNEL,
+    remote_follow.CHANNEL,
+    scheduler.CHANNEL,
+    events.CHANNEL,
+)
 
 
 @dataclass
@@ -189,21 +193,3 @@ async def warn_of_missing_roots(settings: Settings) -> None:
             _log.warning(
                 "setting.folder_missing", name="LOCALFS_ALLOWED_ROOTS", folder=os.fspath(root)
             )
-
-
-@asynccontextmanager
-async def open_search(process: Process) -> AsyncGenerator[tuple[EmbeddedIndex, Follower]]:
-    """Open this process's copy of the index with the follower that keeps it true.
-
-    The follower does nothing until somebody runs it.
-    """
-    data_dir = process.settings.data_dir
-    if data_dir is None:
-        raise SettingsError("DATA_DIR: is required: the index copy lives there")
-    async with open_embedded_index(data_dir / "index") as index:
-        follower = Follower(
-            index, process.feed, process.documents, process.notices, lambda: index.consumer_id
-        )
-        process.health.probes["index"] = lambda: probe_index(follower)
-        process.health.is_caught_up = lambda: follower.state.is_caught_up
-        yield index, follower

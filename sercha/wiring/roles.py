@@ -10,7 +10,6 @@ import trio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from lockd import LeaseStore, OnOverrun
-from sercha.adapters.embedded_index.index import EmbeddedIndex
 from sercha.adapters.parsing.text import PlainTextExtractor
 from sercha.adapters.postgres.copies import PostgresCopyStore
 from sercha.adapters.postgres.events import PostgresEventFeed
@@ -30,7 +29,6 @@ from sercha.services.accounts import Accounts
 from sercha.services.attempt import Handler
 from sercha.services.documents import Documents
 from sercha.services.events import Events
-from sercha.services.follow import Follower
 from sercha.services.idempotency import Idempotency
 from sercha.services.index_care import IndexCare
 from sercha.services.leases import Leases
@@ -47,6 +45,7 @@ from sercha.telemetry import metrics
 from sercha.version import __version__
 from sercha.wiring.probes import probe_dispatch, probe_worker
 from sercha.wiring.process import Process
+from sercha.wiring.search import OpenSearch
 
 
 def make_sources(process: Process) -> Sources:
@@ -185,9 +184,7 @@ def make_probes(process: Process) -> ProbeServices:
     )
 
 
-def make_api_services(
-    process: Process, leases: LeaseStore, index: EmbeddedIndex, follower: Follower
-) -> ApiServices:
+def make_api_services(process: Process, leases: LeaseStore, search: OpenSearch) -> ApiServices:
     """Put everything behind the API together."""
     settings = process.settings
     options = ApiOptions(
@@ -198,8 +195,8 @@ def make_api_services(
         accounts=make_accounts(process),
         sources=make_sources(process),
         documents=Documents(process.documents),
-        search=Search(index, process.documents),
-        index=IndexCare(index, process.feed, follower),
+        search=Search(search.index, process.documents),
+        index=IndexCare(search.index, process.feed, search.follower),
         queue=process.queue,
         task_admin=make_task_admin(process),
         schedules=Schedules(process.pool, process.schedules, process.queue),
@@ -209,14 +206,12 @@ def make_api_services(
         events=Events(PostgresEventFeed(process.pool), process.notices),
         health=process.health,
         version=__version__,
-        metrics=partial(_metrics_page, process, index, follower),
+        metrics=partial(_metrics_page, process, search),
         options=options,
     )
 
 
-async def _metrics_page(
-    process: Process, index: EmbeddedIndex | None = None, follower: Follower | None = None
-) -> tuple[bytes, str]:
+async def _metrics_page(process: Process, search: OpenSearch | None = None) -> tuple[bytes, str]:
     """Bring the gauges up to date and write the page."""
     pool = process.pool.statistics()
     metrics.set_states(
@@ -230,7 +225,8 @@ async def _metrics_page(
         )
         if process.dispatch is not None:
             metrics.DISPATCH_USED.set(working.dispatch_error is None)
-    if index is not None and follower is not None:
-        metrics.INDEX_DOCUMENTS.set((await index.statistics()).documents)
-        metrics.INDEX_LAG.set(trio.current_time() - follower.state.complete_at)
+    if search is not None:
+        if search.count is not None:
+            metrics.INDEX_DOCUMENTS.set(await search.count())
+        metrics.INDEX_LAG.set(trio.current_time() - search.follower.state.complete_at)
     return generate_latest(), CONTENT_TYPE_LATEST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 import trio
@@ -200,14 +201,42 @@ async def _follow(
         batch = await truth.feed.poll(position)
         assert batch is not None
         await truth.feed.advance(position, batch.position)
-        documents = await truth.documents.read(batch.document_ids)
-        for id_ in batch.document_ids:
-            if id_ in documents:
-                copy[id_] = documents[id_].version
+        for change in await truth.documents.read(batch.document_ids):
+            if change.document is not None:
+                copy[change.document_id] = change.document.version
             else:
-                copy.pop(id_, None)
+                copy.pop(change.document_id, None)
         position = batch.position
         await truth.feed.trim()
         if is_last and not batch.document_ids:
             return
         is_last = done.is_set()
+
+
+async def test_a_position_covers_a_moment_when_it_has_every_change_of_it(truth: Truth) -> None:
+    source = await truth.add_source()
+    position = await truth.feed.register("c")
+    assert await truth.feed.covers(position, await truth.feed.moment())
+
+    async with truth.pool.transaction() as tx:
+        await truth.documents.save(tx, source.id, [draft("late", "not committed yet")])
+        before = await truth.feed.moment()
+        assert await truth.feed.covers(position, before), "what is not committed is not waited for"
+    after = await truth.feed.moment()
+
+    assert await truth.feed.covers(position, before)
+    assert not await truth.feed.covers(position, after)
+    following = await advanced(truth, position)
+    assert await truth.feed.covers(following, after)
+    await truth.save(source.id, late="changed once more")
+    assert await truth.feed.covers(following, after), "later changes are not asked for"
+
+
+async def test_a_position_of_another_history_covers_nothing(truth: Truth) -> None:
+    position = await truth.feed.register("c")
+    moment = await truth.feed.moment()
+
+    assert not await truth.feed.covers(replace(position, timeline="1/00000001/1"), moment)
+    assert not await truth.feed.covers(replace(position, mark=str(uuid4())), moment)
+    await truth.feed.unregister("c")
+    assert not await truth.feed.covers(position, moment)

@@ -43,8 +43,8 @@ def added(
     return Change(document.id, document)
 
 
-def removed(number: int) -> Change:
-    return Change(DocumentId(number), None)
+def removed(number: int, *, version: int | None = None) -> Change:
+    return Change(DocumentId(number), None, buried=version)
 
 
 def at(snapshot: str, consumer: str = "some-consumer") -> FeedPosition:

@@ -104,7 +104,9 @@ async def open_truth(url: str, *, claim_ttl: float = 30.0) -> AsyncIterator[Trut
     """Migrate the database at *url* and open all stores on it."""
     async with open_pool(url, max_open=20) as pool:
         await migrate(pool)
-        async with open_notices(pool, ["sercha_task", "sercha_change"]) as notices:
+        async with open_notices(
+            pool, ["sercha_task", "sercha_change", "sercha_generation"]
+        ) as notices:
             yield Truth(
                 pool=pool,
                 queue=PostgresTaskQueue(pool, claim_ttl=claim_ttl),

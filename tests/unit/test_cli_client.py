@@ -18,7 +18,15 @@ from tests.support.peer import Answer, Peer, running_peer
 from tests.support.postgres import free_port
 from tests.unit.test_cli_exits import Cli, assert_refused
 
-PAGE = {"query": "x", "mode": "text", "results": [], "total_count": 0, "took": 1_000_000}
+PAGE = {
+    "query": "x",
+    "mode": "text",
+    "results": [],
+    "total_count": 0,
+    "took": 1_000_000,
+    "degraded": False,
+    "coverage": 100,
+}
 
 
 @pytest.fixture

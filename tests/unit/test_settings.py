@@ -92,7 +92,9 @@ def test_empty_and_blank_variables_count_as_unset():
         ("DB_CONN_MAX_LIFETIME_SEC", "0"),
         ("DB_CONN_MAX_LIFETIME_SEC", "5 minutes"),
         ("SEARCH_ENGINE", "elastic"),
-        ("SEARCH_ENGINE", "vespa"),
+        ("VESPA_CONTAINER_URL", "vespa:8080"),
+        ("VESPA_CONTAINER_URL", "http://vespa:8080/search"),
+        ("VESPA_CLUSTER", "a/b"),
         ("WORKER_CONCURRENCY", "0"),
         ("WORKER_DEQUEUE_TIMEOUT", "0"),
         ("SHUTDOWN_GRACE", "-5s"),
@@ -159,10 +161,10 @@ def test_each_role_names_all_that_it_lacks(role: Role, missing: set[str]):
 
 
 def test_several_mistakes_are_reported_together():
-    message = refusal(PORT="x", LOG_LEVEL="y", VESPA_CONFIG_URL="http://z", JWT_SECRET="secret")
+    message = refusal(PORT="x", LOG_LEVEL="y", BASE_URL="http://z", JWT_SECRET="secret")
 
     names = [line.split(":")[0] for line in message.splitlines()]
-    assert names == ["VESPA_CONFIG_URL", "PORT", "JWT_SECRET", "LOG_LEVEL"]
+    assert names == ["BASE_URL", "PORT", "JWT_SECRET", "LOG_LEVEL"]
 
 
 def test_flag_wins_over_variable_and_its_error_names_the_flag():
@@ -194,6 +196,17 @@ def test_lists_are_split_trimmed_and_deduplicated():
     assert loaded.cors_allowed_origins == ("https://a.example.com", "http://b:8080")
     assert loaded.localfs_allowed_roots == (Path("/srv/a"), Path("/srv/b"))
     assert loaded.trusted_proxies == (ip_network("10.0.0.5"), ip_network("fd00::/8"))
+
+
+def test_an_address_of_vespa_chooses_the_engine_and_the_engine_needs_one():
+    loaded = load(VESPA_CONTAINER_URL="http://v1:8080, http://v2:8080/")
+
+    assert loaded.search_engine == "vespa"
+    assert loaded.vespa_container_url == ("http://v1:8080", "http://v2:8080")
+    assert load(VESPA_CONTAINER_URL="http://v1:8080", SEARCH_ENGINE="embedded").search_engine == (
+        "embedded"
+    )
+    assert refusal(SEARCH_ENGINE="vespa").startswith("VESPA_CONTAINER_URL: is required")
 
 
 def test_root_may_have_a_name_that_is_no_utf8():

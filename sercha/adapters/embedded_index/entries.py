@@ -16,7 +16,6 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 import tantivy
 
@@ -31,6 +30,7 @@ from sercha.adapters.text_analysis.analysis import (
     normal,
     set_apart,
 )
+from sercha.adapters.text_analysis.names import names_of
 from sercha.domain.document import IndexedDocument
 from sercha.services.ports import FeedPosition
 
@@ -145,20 +145,12 @@ def _document_entry(document: IndexedDocument) -> tantivy.Document:
     entry.add_text("parts", analysed.parts_text)
     entry.add_text("impacts", " ".join(_impacts(analysed)))
     fragments = set(analysed.fragments)
-    for field, text in _names(document):
+    for field, text in names_of(document):
         entry.add_text(f"{field}_words", normal(text))
         entry.add_text(f"{field}_parts", set_apart(normal(text)))
         fragments |= analyse(text).fragments
     entry.add_text("fragments", " ".join(sorted(fragments)))
     return entry
-
-
-def _names(document: IndexedDocument) -> Iterator[tuple[str, str]]:
-    name = PurePosixPath(document.path).name
-    yield "title", document.title
-    if name != document.title:
-        yield "title", name
-    yield "path", document.path
 
 
 def _impacts(analysed: AnalysedText) -> Iterator[str]:

@@ -63,6 +63,21 @@ UPDATE consumer SET snapshot = %(snapshot)s::pg_snapshot, mark = %(mark)s, next_
 WHERE id = %(id)s
 """
 
+_MOMENT: LiteralString = "SELECT pg_current_snapshot()::text"
+
+_COVERS: LiteralString = (
+    """
+SELECT %(timeline)s = ("""
+    + TIMELINE
+    + """) AND EXISTS (SELECT 1 FROM consumer WHERE id = %(id)s AND %(mark)s IN (mark, next_mark))
+   AND NOT EXISTS (
+    SELECT 1 FROM change
+    WHERE xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot)
+      AND pg_visible_in_snapshot(xid, %(moment)s::pg_snapshot)
+      AND NOT pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot))
+"""
+)
+
 _EXPIRE: LiteralString = """
 DELETE FROM consumer WHERE seen_at < clock_timestamp() - make_interval(secs => %(ttl)s)
 """
@@ -147,9 +162,31 @@ class PostgresChangeFeed:
                 raise Unavailable("the database is a standby: it only reads") from error
 
     async def unregister(self, consumer_id: str) -> None:
-        """Forget a consumer whose copy is no more."""
+        """Forget a consumer, and tell whoever follows as it."""
         async with self._pool.connection() as connection:
             await connection.execute("DELETE FROM consumer WHERE id = %s", [consumer_id])
+            await connection.execute("SELECT pg_notify('sercha_change', '')")
+
+    async def moment(self) -> str:
+        """Return the present as a ``pg_snapshot``."""
+        async with self._primary() as connection:
+            row = await (await connection.execute(_MOMENT)).fetchone()
+        assert row is not None
+        return row[0]
+
+    async def covers(self, position: FeedPosition, moment: str) -> bool:
+        """Say whether a copy at *position* has every change that *moment* sees."""
+        parameters = {
+            "snapshot": position.snapshot,
+            "moment": moment,
+            "timeline": position.timeline,
+            "id": position.consumer_id,
+            "mark": UUID(position.mark),
+        }
+        async with self._primary() as connection:
+            row = await (await connection.execute(_COVERS, parameters)).fetchone()
+        assert row is not None
+        return row[0]
 
     async def trim(self) -> None:
         """Forget silent consumers, then changes that everyone has seen."""

@@ -102,8 +102,9 @@ READ: LiteralString = """
 SELECT d.id, d.source_id, d.path, d.title, d.mime_type, d.text, d.readers, d.version, d.modified_at,
        coalesce((SELECT jsonb_agg(jsonb_build_array(c.position, c.start_char, c.end_char, c.heading)
                                   ORDER BY c.position)
-                 FROM chunk c WHERE c.document_id = d.id), '[]')
-FROM document d WHERE d.id = ANY (%(ids)s) AND d.deleted_at IS NULL
+                 FROM chunk c WHERE c.document_id = d.id), '[]'),
+       d.deleted_at IS NOT NULL
+FROM document d WHERE d.id = ANY (%(ids)s)
 """
 
 # A document may have lost the hit's chunk since it was indexed: then its first one stands in, and a

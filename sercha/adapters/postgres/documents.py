@@ -17,7 +17,7 @@ from sercha.adapters.postgres.pool import ConnectionPool
 from sercha.adapters.postgres.transaction import connection_of
 from sercha.domain.document import Chunk, Document, DocumentDraft, DocumentId, IndexedDocument
 from sercha.domain.source import SyncStats
-from sercha.services.ports import KnownItem, Passage, Transaction
+from sercha.services.ports import Change, KnownItem, Passage, Transaction
 
 
 class PostgresDocumentStore:
@@ -114,24 +114,10 @@ class PostgresDocumentStore:
         total = await self._run(sql.COUNT_OF_SOURCE, parameters)
         return [_document(row) for row in rows], total[0][0]
 
-    async def read(self, document_ids: Sequence[DocumentId]) -> dict[DocumentId, IndexedDocument]:
-        """Return live documents with text and chunks, by id."""
-        rows = await self._run(sql.READ, {"ids": list(document_ids)})
-        return {
-            row[0]: IndexedDocument(
-                id=row[0],
-                source_id=row[1],
-                path=row[2],
-                title=row[3],
-                mime_type=row[4],
-                text=row[5],
-                readers=tuple(row[6]),
-                version=row[7],
-                modified_at=row[8],
-                chunks=tuple(Chunk(*chunk) for chunk in row[9]),
-            )
-            for row in rows
-        }
+    async def read(self, document_ids: Sequence[DocumentId]) -> list[Change]:
+        """Return the present state of each, in the order given, all as of one moment."""
+        rows = {row[0]: row for row in await self._run(sql.READ, {"ids": list(document_ids)})}
+        return [_change(document_id, rows.get(document_id)) for document_id in document_ids]
 
     async def passages(
         self, hits: Sequence[tuple[DocumentId, int]], principals: frozenset[str]
@@ -166,6 +152,27 @@ class PostgresDocumentStore:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(statement, parameters)
             return await cursor.fetchall()
+
+
+def _change(document_id: DocumentId, row: tuple[Any, ...] | None) -> Change:
+    if row is None:
+        return Change(document_id, None)
+    version, is_deleted = row[7], row[10]
+    if is_deleted:
+        return Change(document_id, None, buried=version)
+    document = IndexedDocument(
+        id=row[0],
+        source_id=row[1],
+        path=row[2],
+        title=row[3],
+        mime_type=row[4],
+        text=row[5],
+        readers=tuple(row[6]),
+        version=version,
+        modified_at=row[8],
+        chunks=tuple(Chunk(*chunk) for chunk in row[9]),
+    )
+    return Change(document_id, document)
 
 
 def _columns(source_id: UUID, drafts: Sequence[DocumentDraft]) -> dict[str, Any]:

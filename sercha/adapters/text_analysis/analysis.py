@@ -85,6 +85,15 @@ class AnalysedText:
     fragments: set[str]
 
 
+@dataclass(slots=True)
+class TextTokens:
+    """All tokens of a text in both views, for an engine that is given tokens."""
+
+    words: list[str]
+    parts: list[str]
+    fragments: set[str]
+
+
 def normal(text: str) -> str:
     """Fold what the tokenizer's filters do not: compatibility forms, ё, soft hyphens, lone surrogates."""
     if text.isascii():
@@ -148,13 +157,29 @@ def analyse(text: str) -> AnalysedText:
         tokens = _word_texts(normal_piece)
         analysed.length += len(tokens)
         analysed.counts.update(tokens)
-        if not piece.isascii():
-            found |= _ascii_words(piece)
-        found |= {match.lower() for match in _ACRONYM.findall(normal_piece)}
+        found |= _fragments(piece, normal_piece)
     analysed.words_text = "".join(word_texts)
     analysed.parts_text = "".join(part_texts)
     analysed.fragments = found - analysed.counts.keys()
     return analysed
+
+
+def tokenise(text: str) -> TextTokens:
+    """Return what `analyse` would have an engine find; as slow."""
+    found = TextTokens([], [], set())
+    for piece in _pieces(text):
+        normal_piece = normal(piece)
+        found.words += _word_texts(normal_piece)
+        found.parts += _PARTS.analyze(set_apart(normal_piece))
+        found.fragments |= _fragments(piece, normal_piece)
+    found.fragments -= set(found.words)
+    return found
+
+
+def _fragments(piece: str, normal_piece: str) -> set[str]:
+    """Candidates: those that are words as well are none."""
+    found: set[str] = set() if piece.isascii() else _ascii_words(piece)
+    return found | {match.lower() for match in _ACRONYM.findall(normal_piece)}
 
 
 def _word_texts(text: str) -> list[str]:

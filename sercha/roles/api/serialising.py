@@ -129,6 +129,8 @@ def search_result(page: SearchPage) -> shapes.SearchResult:
         ],
         total_count=page.total,
         took=page.took_ns,
+        degraded=bool(page.degraded),
+        coverage=page.coverage,
     )
 
 

@@ -244,6 +244,10 @@ class SearchResult(Shape):
     total_count: int
     took: int
     """Nanoseconds."""
+    degraded: bool
+    """A part of the documents could not be searched: what is missing here may exist all the same."""
+    coverage: int
+    """Percentage of the documents that were searched, as far as is known."""
 
 
 class ProviderListItem(Shape):

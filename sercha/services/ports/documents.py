@@ -13,10 +13,10 @@ from sercha.domain.document import (
     Document,
     DocumentDraft,
     DocumentId,
-    IndexedDocument,
 )
 from sercha.domain.source import ItemIssue, Source, SyncState, SyncStats
 from sercha.services.ports.database import Transaction
+from sercha.services.ports.search import Change
 
 
 class SourceStore(Protocol):
@@ -138,8 +138,8 @@ class DocumentStore(Protocol):
         """One page by external id of what *principals* may read, and the total."""
         ...
 
-    async def read(self, document_ids: Sequence[DocumentId]) -> dict[DocumentId, IndexedDocument]:
-        """Documents with text and chunks; those deleted or unknown are left out."""
+    async def read(self, document_ids: Sequence[DocumentId]) -> list[Change]:
+        """The present state of each, in the order given, all as of one moment."""
         ...
 
     async def passages(

@@ -56,7 +56,17 @@ class ChangeFeed(Protocol):
         """
         ...
 
-    async def unregister(self, consumer_id: str) -> None: ...
+    async def unregister(self, consumer_id: str) -> None:
+        """Forget a consumer, and tell whoever follows as it: its copy must be rebuilt, or is no more."""
+        ...
+
+    async def moment(self) -> str:
+        """The present, as a ``pg_snapshot``: everything committed before this call is seen by it."""
+        ...
+
+    async def covers(self, position: FeedPosition, moment: str) -> bool:
+        """Whether a copy at *position* has every change that *moment* sees."""
+        ...
 
     async def trim(self) -> None:
         """Forget changes that all consumers have seen, and consumers that fell silent."""
@@ -86,6 +96,8 @@ class Change:
 
     document_id: DocumentId
     document: IndexedDocument | None
+    buried: int | None = None
+    """The version of what is gone; None where not even that is known any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,10 @@ class IndexPage:
     hits: tuple[IndexHit, ...]
     total: int
     """Documents that match in all; exact up to `sercha.domain.query.WINDOW_MAX`, a lower bound above."""
+    coverage: int = 100
+    """Percentage of the documents that were searched."""
+    degraded: tuple[str, ...] = ()
+    """Why the page may lack hits; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,80 @@
+"""A document as Vespa holds it: its words as Sercha makes them, and what it is filtered and ordered by.
+
+The text itself stays in PostgreSQL, which also gives the passage that is shown: a snippet is never of a version that
+is gone, nor of a document that was closed to the reader since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from sercha.adapters.text_analysis.analysis import tokenise
+from sercha.adapters.text_analysis.names import names_of
+from sercha.adapters.vespa.tokens import spell, spell_all
+from sercha.domain.document import Chunk, IndexedDocument
+
+ROOT = "/"
+GAP = spell("")
+"""Stands between texts of one field: no query has it, so no phrase goes across."""
+
+
+def document_fields(generation: str, document: IndexedDocument) -> dict[str, Any]:
+    """Return the fields of a live document; slow for long texts, so only off the loop."""
+    text = tokenise(document.text)
+    fragments = set(text.fragments)
+    names: dict[str, list[str]] = {}
+    for field, name in names_of(document):
+        found = tokenise(name)
+        names.setdefault(f"{field}_words", []).append(spell_all(found.words))
+        names.setdefault(f"{field}_parts", []).append(spell_all(found.parts))
+        fragments |= found.fragments
+    fields: dict[str, Any] = {
+        "generation": generation,
+        "number": document.id,
+        "version": document.version,
+        "deleted": 0,
+        "chunk_count": len(document.chunks),
+        "source": document.source_id.hex,
+        "kind": spell(document.mime_type),
+        "folders": [folder_key(folder) for folder in folders(document.path)],
+        "readers": [spell(reader) for reader in document.readers],
+        "words": spell_all(text.words),
+        "parts": spell_all(text.parts),
+        "fragments": spell_all(sorted(fragments)),
+        "chunk_words": [_chunk_words(document, chunk) for chunk in document.chunks],
+    }
+    for field, texts in names.items():
+        fields[field] = f" {GAP} ".join(texts)
+    if document.modified_at is not None:
+        fields["modified"] = round(document.modified_at.timestamp() * 1_000_000)
+    return fields
+
+
+def _chunk_words(document: IndexedDocument, chunk: Chunk) -> str:
+    found = tokenise(f"{chunk.heading}\n{document.text[chunk.start : chunk.end]}")
+    return spell_all([*found.words, GAP, *found.parts, GAP, *sorted(found.fragments)])
+
+
+def folders(path: str) -> Iterator[str]:
+    """Give all folders that a path lies in, outermost first, and the path itself."""
+    whole = PurePosixPath(ROOT) / path.lstrip("/")
+    for folder in [*reversed(whole.parents), whole]:
+        yield str(folder)
+
+
+def folder_key(folder: str) -> str:
+    """Return a name for a folder of any length and with any characters."""
+    return hashlib.sha256(folder.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def list_parameter(values: Iterable[str]) -> str:
+    """Write values for ``in (@list)``, whose items are cut at commas and know no escapes.
+
+    All values that get here are spelled, or digests; anything else is a mistake of ours.
+    """
+    items = sorted(values)
+    assert all(item.isascii() and item.isalnum() for item in items)
+    return ",".join(items)

@@ -1,0 +1,126 @@
+"""From a parsed search to what is asked of Vespa.
+
+The YQL says only how many terms of which kind there are and which filters apply; every value, the user's words
+first of all, is a parameter. A word is spelled before it gets there (see `sercha.adapters.vespa.tokens`), so a parameter
+is nothing but letters, digits and spaces. The caller's principals are one of the conditions, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sercha.adapters.text_analysis.terms import TermPlan, Tokens
+from sercha.adapters.vespa.fields import list_parameter
+from sercha.adapters.vespa.names import DOCUMENT, QUERY_PROFILE, SUMMARY, TEXT_PROFILE
+from sercha.adapters.vespa.tokens import spell, spell_all
+from sercha.domain.query import Occurrence, SearchQuery
+
+PREFIX = "sercha_"
+"""Begins the names of our parameters: Vespa has its own, `sources` among them."""
+
+
+@dataclass(slots=True)
+class _Terms:
+    """Clauses by what they ask, with the parameters that they name."""
+
+    parameters: dict[str, str] = field(default_factory=dict[str, str])
+    required: list[str] = field(default_factory=list[str])
+    optional: list[str] = field(default_factory=list[str])
+    excluded: list[str] = field(default_factory=list[str])
+    chunks: list[str] = field(default_factory=list[str])
+    """Only to score chunks: these decide nothing about documents."""
+
+    def add(self, plan: TermPlan) -> None:
+        """Add one term."""
+        clause = f"({' or '.join(self._views(plan))})"
+        if plan.occurrence is Occurrence.EXCLUDED:
+            self.excluded.append(clause)
+            return
+        (self.required if plan.occurrence is Occurrence.REQUIRED else self.optional).append(clause)
+
+    def _views(self, plan: TermPlan) -> Iterator[str]:
+        is_scored = plan.occurrence is not Occurrence.EXCLUDED
+        for fields, tokens in (("text_words", plan.words), ("text_parts", plan.parts)):
+            if tokens:
+                name = self._name(_phrase(tokens))
+                yield f"{fields} contains @{name}"
+                if is_scored:
+                    self.chunks.append(f"chunk_words contains @{name}")
+        if plan.fragment is not None:
+            name = self._name(spell(plan.fragment))
+            yield f"fragments contains @{name}"
+            if is_scored:
+                self.chunks.append(f"chunk_words contains @{name}")
+
+    def _name(self, value: str) -> str:
+        name = f"{PREFIX}{len(self.parameters)}"
+        self.parameters[name] = value
+        return name
+
+
+def _phrase(tokens: Tokens) -> str:
+    """Write tokens that stand side by side: Vespa makes a phrase of several words of one parameter."""
+    return spell_all(text for _, text in tokens)
+
+
+def text_query(
+    plans: Sequence[TermPlan],
+    query: SearchQuery,
+    principals: frozenset[str],
+    *,
+    generation: str,
+) -> dict[str, Any] | None:
+    """Return the body of a request to ``/search/``; None when nothing can match.
+
+    Args:
+        plans: the terms of *query*, analysed.
+        query: its filters and page.
+        principals: whose documents may be found; nobody's: none.
+        generation: the one that is searched.
+    """
+    terms = _terms(plans)
+    if terms is None or not principals:
+        return None
+    parameters: dict[str, str] = dict(terms.parameters)
+    conditions = [*terms.required] or [f"({' or '.join(terms.optional)})"]
+    conditions += _filters(query, principals, generation, parameters)
+    conditions += [f"!{clause}" for clause in terms.excluded]
+    ranked = [*(terms.optional if terms.required else ()), *terms.chunks]
+    where = f"rank({', '.join([' and '.join(conditions), *ranked])})"
+    return {
+        "yql": f"select number, matchfeatures from {DOCUMENT} where {where}",
+        "queryProfile": QUERY_PROFILE,
+        "ranking": TEXT_PROFILE,
+        "hits": query.limit,
+        "offset": query.offset,
+        "presentation.summary": SUMMARY,
+        "presentation.format.tensors": "short-value",
+        "model.language": "en",
+        **parameters,
+    }
+
+
+def _terms(plans: Sequence[TermPlan]) -> _Terms | None:
+    terms = _Terms()
+    for plan in plans:
+        if not plan.is_empty:
+            terms.add(plan)
+        elif plan.occurrence is Occurrence.REQUIRED:
+            return None
+    return terms if terms.required or terms.optional else None
+
+
+def _filters(
+    query: SearchQuery, principals: frozenset[str], generation: str, parameters: dict[str, str]
+) -> Iterator[str]:
+    """Give the conditions that are no terms; each stands at the top, joined to the others by ``and``."""
+    parameters[f"{PREFIX}readers"] = list_parameter(map(spell, principals))
+    yield f"readers in (@{PREFIX}readers)"
+    parameters[f"{PREFIX}generation"] = generation
+    yield f"generation contains @{PREFIX}generation"
+    yield "deleted = 0"
+    if query.source_ids:
+        parameters[f"{PREFIX}sources"] = list_parameter(each.hex for each in query.source_ids)
+        yield f"source in (@{PREFIX}sources)"
