@@ -55,7 +55,9 @@ async def differences(cluster: Cluster, api: Member) -> int:
 
 async def replace_workers(folder: Path, rounds: int) -> None:
     chance = seeded()
-    settings = {**SHORT, "WORKER_CONCURRENCY": "1"}
+    # A worker whose scheduling does not end in time after the loss of the lease ends itself (status 75). That is
+    # not what is tried here, and with 5 s a disk that stands still for some seconds is enough for it.
+    settings = {**SHORT, "SCHEDULER_LOCK_TTL": "20", "WORKER_CONCURRENCY": "1"}
     async with open_cluster(ClusterPlan(folders=(folder,), settings=settings)) as cluster:
         await cluster.set_up()
         await add_schedules(cluster, 3)
