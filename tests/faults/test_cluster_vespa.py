@@ -13,8 +13,8 @@ from tests.support.failover import (
     POLL,
     SHORT,
     Run,
+    add_documents,
     assert_nobody_noticed,
-    make_documents,
     run_under_load,
     sync,
     wait_task,
@@ -51,7 +51,7 @@ async def rounds_under_load(folder: Path, rounds: int, at_least: int) -> None:
             [[source]] = await run.cluster.query("SELECT id::text FROM source")
             for number in range(rounds):
                 await disturb(run, vespa, number)
-                make_documents(folder, 60 + 20 * (number + 1))
+                await add_documents(folder, 60 + 20 * number, 60 + 20 * (number + 1))
                 await wait_task(run.cluster, await sync(run.cluster, str(source)))
                 await searchable(run, f"onlyword{60 + 20 * (number + 1) - 1}")
             await run.load.wait_sent(at_least)

@@ -13,6 +13,7 @@ from sercha.testing.cluster.balancer import API_PORT
 from tests.support.failover import (
     POLL,
     SHORT,
+    add_documents,
     add_schedules,
     add_source,
     assert_slots_are_complete,
@@ -55,9 +56,7 @@ async def differences(cluster: Cluster, api: Member) -> int:
 
 async def replace_workers(folder: Path, rounds: int) -> None:
     chance = seeded()
-    # A worker whose scheduling does not end in time after the loss of the lease ends itself (status 75). That is
-    # not what is tried here, and with 5 s a disk that stands still for some seconds is enough for it.
-    settings = {**SHORT, "SCHEDULER_LOCK_TTL": "20", "WORKER_CONCURRENCY": "1"}
+    settings = {**SHORT, "WORKER_CONCURRENCY": "1"}
     async with open_cluster(ClusterPlan(folders=(folder,), settings=settings)) as cluster:
         await cluster.set_up()
         await add_schedules(cluster, 3)
@@ -65,7 +64,7 @@ async def replace_workers(folder: Path, rounds: int) -> None:
         source = await add_source(cluster, folder)
         begun = 0
         for number in range(1, rounds + 1):
-            make_documents(folder, PAGES * number)
+            await add_documents(folder, PAGES * (number - 1), PAGES * number)
             task = await sync(cluster, source)
             worker = await runner(cluster, task)
             await trio.sleep(chance.uniform(0, 1.0))

@@ -67,9 +67,14 @@ async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
             await trio.sleep(POLL)
 
 
-def make_documents(folder: Path, count: int) -> None:
-    """Write small files; each holds the word ``handbook`` and a word of its own."""
-    for number in range(count):
+async def add_documents(folder: Path, first: int, count: int) -> None:
+    """Write more of them, off the loop: in it live the proxies of the cluster."""
+    await trio.to_thread.run_sync(make_documents, folder, count, first)
+
+
+def make_documents(folder: Path, count: int, first: int = 0) -> None:
+    """Write small files, from number *first* on; each holds the word ``handbook`` and a word of its own."""
+    for number in range(first, count):
         place = folder / f"part-{number // 100}"
         place.mkdir(exist_ok=True, parents=True)
         text = (

@@ -14,13 +14,9 @@ from typing import Any
 
 import trio
 
-from sercha.adapters.vespa.containers import (
-    ConnectionFailed,
-    Containers,
-    Reply,
-    as_object,
-    json_request,
-)
+from sercha.adapters.vespa.connections import ConnectionFailed
+from sercha.adapters.vespa.containers import Containers
+from sercha.adapters.vespa.messages import Reply, as_object, json_request
 from sercha.adapters.vespa.names import CHUNK_SCORES
 from sercha.domain.document import DocumentId
 from sercha.errors import Unavailable

@@ -19,8 +19,9 @@ import httpx
 import structlog
 import trio
 
-from sercha.adapters.vespa.containers import CONNECT_TIME, Reply, as_object
+from sercha.adapters.vespa.connections import CONNECT_TIME
 from sercha.adapters.vespa.merge import merge
+from sercha.adapters.vespa.messages import Reply, as_object
 from sercha.errors import Rejected, Unavailable
 from sercha.services.backoff import Backoff
 

@@ -24,16 +24,11 @@ import trio
 from sercha.adapters.text_analysis.spans import find_spans
 from sercha.adapters.text_analysis.terms import plan_terms
 from sercha.adapters.vespa.answers import Asker
-from sercha.adapters.vespa.containers import (
-    ConnectionFailed,
-    Containers,
-    Reply,
-    Request,
-    json_request,
-    open_containers,
-)
+from sercha.adapters.vespa.connections import ConnectionFailed
+from sercha.adapters.vespa.containers import Containers, open_containers
 from sercha.adapters.vespa.deploy import Deployer
 from sercha.adapters.vespa.fields import document_fields
+from sercha.adapters.vespa.messages import Reply, Request, json_request
 from sercha.adapters.vespa.names import DOCUMENT, POSITION, document_path, position_path
 from sercha.adapters.vespa.package import make_package
 from sercha.adapters.vespa.queries import text_query

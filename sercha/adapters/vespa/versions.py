@@ -7,7 +7,8 @@ from bisect import bisect_right
 from collections.abc import AsyncIterable
 from contextlib import aclosing
 
-from sercha.adapters.vespa.containers import Containers, as_object
+from sercha.adapters.vespa.containers import Containers
+from sercha.adapters.vespa.messages import as_object
 from sercha.adapters.vespa.names import DOCUMENT
 from sercha.adapters.vespa.visits import visit
 from sercha.domain.document import DocumentId

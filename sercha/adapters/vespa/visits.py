@@ -13,7 +13,9 @@ from urllib.parse import urlencode
 
 import trio
 
-from sercha.adapters.vespa.containers import ConnectionFailed, Containers, Reply, Request
+from sercha.adapters.vespa.connections import ConnectionFailed
+from sercha.adapters.vespa.containers import Containers
+from sercha.adapters.vespa.messages import Reply, Request
 from sercha.errors import Unavailable
 from sercha.services.backoff import Backoff
 

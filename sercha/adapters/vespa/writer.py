@@ -21,7 +21,9 @@ from http import HTTPStatus
 import structlog
 import trio
 
-from sercha.adapters.vespa.containers import ConnectionFailed, Containers, Reply, Request
+from sercha.adapters.vespa.connections import ConnectionFailed
+from sercha.adapters.vespa.containers import Containers
+from sercha.adapters.vespa.messages import Reply, Request
 from sercha.adapters.vespa.throttle import Throttle
 from sercha.errors import Transient, Unavailable
 from sercha.services.backoff import Backoff
