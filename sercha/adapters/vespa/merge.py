@@ -19,9 +19,10 @@ _HAS_SERCHA = frozenset({SERVICES, "hosts.xml"})
 class _Documents:
     """The element ``documents`` of one content cluster."""
 
+    start: int = -1
+    """Where it begins, in bytes; -1: there is none."""
     end: int = -1
-    """Where it ends, in bytes; -1: there is none."""
-    is_empty_tag: bool = False
+    """Where its end tag begins; -1: it is an empty-element tag."""
     types: set[str] = field(default_factory=set[str])
 
 
@@ -50,7 +51,7 @@ def _with_types(services: bytes, cluster: str, types: Sequence[str]) -> bytes:
             code="vespa-application",
         )
     documents = clusters[cluster]
-    if documents.end < 0:
+    if documents.start < 0:
         raise Rejected(
             f"content cluster {cluster!r} of the application in Vespa has no element documents",
             code="vespa-application",
@@ -61,11 +62,10 @@ def _with_types(services: bytes, cluster: str, types: Sequence[str]) -> bytes:
     ).encode()
     if not missing:
         return services
-    if not documents.is_empty_tag:
+    if documents.end >= 0:
         return services[: documents.end] + lines + services[documents.end :]
-    head, tail = services[: documents.end], services[documents.end :]
-    tag, _, rest = tail.partition(b"/>")
-    return head + tag + b">\n" + lines + b"</documents>" + rest
+    tag, _, rest = services[documents.start :].partition(b"/>")
+    return services[: documents.start] + tag + b">\n" + lines + b"</documents>" + rest
 
 
 def _content_clusters(services: bytes) -> dict[str, _Documents]:
@@ -79,14 +79,16 @@ def _content_clusters(services: bytes) -> dict[str, _Documents]:
         names = [each for each, _ in path]
         if names[1:] == ["content"]:
             found[attributes.get("id", "content")] = _Documents()
+        elif names[1:] == ["content", "documents"]:
+            found[path[1][1] or "content"].start = parser.CurrentByteIndex
         elif names[1:] == ["content", "documents", "document"]:
             found[path[1][1] or "content"].types.add(attributes.get("type", ""))
 
     def end(name: str) -> None:
         if [each for each, _ in path][1:] == ["content", "documents"]:
-            documents = found[path[1][1] or "content"]
-            documents.end = parser.CurrentByteIndex
-            documents.is_empty_tag = services[documents.end : documents.end + 2] != b"</"
+            at = parser.CurrentByteIndex
+            if services[at : at + 2] == b"</":
+                found[path[1][1] or "content"].end = at
         path.pop()
 
     parser.StartElementHandler = start

@@ -160,7 +160,12 @@ def _vectors(vectors: VectorField) -> str:
     lines = [
         "indexing: attribute | index",
         "attribute { distance-metric: angular }",
-        "index { hnsw { max-links-per-node: 16 neighbors-to-explore-at-insert: 200 } }",
+        "index {",
+        "  hnsw {",
+        "    max-links-per-node: 16",
+        "    neighbors-to-explore-at-insert: 200",
+        "  }",
+        "}",
     ]
     return _field(vectors.field, f"tensor<float>(chunk{{}}, x[{vectors.dimensions}])", lines)
 
