@@ -72,6 +72,7 @@ field acl type array<string> {
   match: cased
 }
 field plain type string { indexing: index }
+field dense type tensor<float>(x[2]) { indexing: attribute }
 field tag type string { indexing: summary | attribute }
 field year type int { indexing: summary | attribute }
 field weights type weightedset<string> { indexing: attribute }

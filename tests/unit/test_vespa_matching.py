@@ -140,10 +140,8 @@ def test_what_is_beyond_the_limits_of_a_field_is_not_found() -> None:
     assert rig.names('body contains "y"') == ["2"]
 
 
-def test_the_index_follows_random_changes_of_the_store() -> None:
+def test_the_index_follows_random_changes_of_the_store(seed: int) -> None:
     """The index finds what a scan of the store finds."""
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
     choice = random.Random(seed)
     rig = Rig()
     words = ["ant", "bee", "cow", "dog"]
@@ -289,6 +287,21 @@ def test_empty_text_that_is_allowed_is_no_condition() -> None:
     assert rig.names(f"({empty} or tag contains 'y') and true") == ["2"]
     for where in (empty, f"{empty} and !(tag contains 'x')"):
         assert rig.ask(where)["errors"][0]["code"] == 1
+
+
+def test_a_query_vector_of_another_size_than_the_field_is_refused() -> None:
+    profile = "rank-profile wrong { inputs { query(q) tensor<float>(x[3]) } }"
+    rig = Rig(schema_with(PROFILES + profile))
+    near(rig)
+
+    root = rig.ask(
+        "({targetHits:1}nearestNeighbor(vector, q))", ranking="wrong", **input_of(1, 2, 3)
+    )
+
+    assert root["errors"][0]["code"] == 3
+    assert root["errors"][0]["message"].endswith(
+        "field type tensor<float>(part{},x[2]) does not match query type tensor<float>(x[3])"
+    )
 
 
 def test_labels_tell_neighbours_apart() -> None:

@@ -77,6 +77,7 @@ def test_what_is_no_expression_is_refused(text: str) -> None:
         ("normalize_linear(bm25(title))", "only be used in the global-phase"),
         ("firstPhase", "'firstPhase' does not exist"),
         ("closest(vector)", "must produce a double"),
+        ("closest(dense)", "needs a mapped dimension"),
         ("max(1)", "wrong number of arguments"),
         ("reduce(closest(vector), max, y)", "reduces dimensions that are not there"),
         ("constant(pi)", "does not exist"),

@@ -102,7 +102,18 @@ def test_nested_parameters_are_flattened_and_aliases_are_the_same() -> None:
     assert found.flag("presentation.timing", default=False)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"a":1}}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"a":1}}',
+        b'{"a":NaN}',
+        pytest.param(b'{"a":' * 100_000, id="deep"),
+    ],
+)
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(QueryError) as caught:
         read(body)

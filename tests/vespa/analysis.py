@@ -19,6 +19,8 @@ OCCURRENCES_MAX = 10_000
 
 _CJK = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+")
+_ASCII_LETTERS = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
+"""For ``str.translate``, which is several times as fast as an expression."""
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 
 
@@ -68,7 +70,7 @@ def tokens(text: str) -> Iterator[Token]:
 def words(text: str) -> list[str]:
     """The words of *text*, in order."""
     if text.isascii():
-        return _ASCII_WORD.findall(text.lower())
+        return text.translate(_ASCII_LETTERS).split()
     return [fold(word) for word in _WORD.findall(text)]
 
 

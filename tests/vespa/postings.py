@@ -130,11 +130,12 @@ class Index:
                 self._length_sums[field.name] += length
                 self._element_sums[field.name] += _element_count(value)
             postings = self._postings[field.name]
+            place = number << _SHIFT
             for word, count in found.items():
-                posting = postings.get(word)
-                if posting is None:
-                    posting = postings[word] = array("Q")
-                posting.append(number << _SHIFT | min(count, OCCURRENCES_MAX))
+                if word in postings:
+                    postings[word].append(place | min(count, OCCURRENCES_MAX))
+                else:
+                    postings[word] = array("Q", (place | min(count, OCCURRENCES_MAX),))
 
     # Looking up
 

@@ -158,12 +158,16 @@ def read_parameters(request: SearchRequest, profiles: Mapping[str, QueryProfile]
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        found: Any = json.loads(body)
-    except ValueError as error:
+        found: Any = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise QueryError(ILLEGAL_QUERY, f"Error parsing request body: {error}") from error
     if not isinstance(found, dict):
         raise QueryError(ILLEGAL_QUERY, f"Expected start of object, got {json.dumps(found)[:20]}")
     return cast("dict[str, Any]", found)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"Non-standard token '{name}'")
 
 
 def _flatten(values: Mapping[str, Any], prefix: str, given: dict[str, Any]) -> None:
@@ -184,7 +188,9 @@ def _canonical(name: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _refuse(given: Mapping[str, Any]) -> None:

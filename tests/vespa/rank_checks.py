@@ -194,7 +194,10 @@ class _Checker:
             case (("closeness" | "distance"), ["label", _]):
                 return _SCALAR
             case "closest", [field] | [field, _]:
-                return frozenset(self._vectors(call, field).mapped)
+                mapped = self._vectors(call, field).mapped
+                if not mapped:
+                    raise ExpressionError(f"'{call}' needs a mapped dimension")
+                return frozenset(mapped)
             case "attribute", [field]:
                 return self._attribute(call, field)
             case "query", [key]:

@@ -38,7 +38,7 @@ def render(
         whole["timing"] = timing
     whole["root"] = root
     body = json.dumps(finite(whole), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Answer(status, HEADERS, body.encode())
+    return Answer(status, HEADERS, body.encode(errors="replace"))
 
 
 def render_hit(

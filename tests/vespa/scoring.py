@@ -72,7 +72,8 @@ class Scorer:
 
         def checked(number: int) -> float:
             value = score(number)
-            assert not isinstance(value, Tensor)
+            if isinstance(value, Tensor):  # without dimensions, which the checks make sure of
+                value = value.cells[()][0]
             return -math.inf if math.isnan(value) else value
 
         return checked

@@ -53,7 +53,7 @@ def summary_fields(
             fields[each.name] = _snippet(value, each, words, is_bold=is_bold)
         else:
             fields[each.name] = render_value(value, tensors)
-    return {name: value for name, value in fields.items() if value != ""}
+    return fields
 
 
 def feature_fields(found: Found, number: int, tensors: str) -> dict[str, Any]:

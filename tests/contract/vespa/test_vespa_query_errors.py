@@ -103,6 +103,17 @@ async def test_a_body_that_is_no_json(endpoint: Endpoint) -> None:
     assert answer.json()["root"]["errors"][0]["code"] == 3
 
 
+async def test_half_a_surrogate_pair_is_no_failure_of_the_server(endpoint: Endpoint) -> None:
+    answer = await endpoint.client.post(
+        f"{endpoint.url}/search/",
+        content=b'{"yql": "select * from doc where \\ud800"}',
+        headers={"content-type": "application/json"},
+    )
+
+    assert answer.status_code == 400
+    assert answer.json()["root"]["errors"][0]["code"] == 4
+
+
 NEAREST = "select * from doc where ({targetHits:3}nearestNeighbor(embedding, q_emb))"
 
 
@@ -205,6 +216,24 @@ async def test_a_schema_without_the_profile_leaves_an_error_beside_the_hits(
         "schema 'note' does not contain requested rank profile 'bm25'"
         in (root["errors"][0]["message"])
     )
+
+
+async def test_an_illegal_input_fails_the_query_for_all_schemas(endpoint: Endpoint) -> None:
+    await put(endpoint, "1")
+
+    answer = await post(
+        endpoint,
+        {
+            "yql": "select * from sources * where true",
+            "ranking": "hybrid",
+            "input.query(q_emb)": [1],
+        },
+    )
+
+    root = answer.json()["root"]
+    assert answer.status_code == 400
+    assert [each["code"] for each in root["errors"]] == [3]
+    assert "children" not in root
 
 
 @pytest.mark.parametrize(
