@@ -1,14 +1,17 @@
-"""Whoever asks, whatever they ask: nothing is found that they may not read, in any engine."""
+"""Whoever asks, whatever they ask: nothing is found that they may not read or did not ask for, in any engine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import TypedDict
 from uuid import UUID
 
 import pytest
 
+from sercha.domain.document import IndexedDocument
 from sercha.domain.query import SearchMode, SearchQuery, Term, parse_query
 from sercha.errors import Rejected
 from sercha.services.ports import Change, SearchIndex
@@ -38,6 +41,10 @@ WORDS = [
     "true",
 ]
 SOURCES = [UUID(int=number) for number in range(1, 4)]
+TYPES = ["text/plain", "text/markdown", "application/pdf", "application/text"]
+PATHS = ["doc", "docs", "docs/x", "docs/x' or true //", "docs/東京", "Docs/x", "team/../docs"]
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+DAYS = [FIRST + timedelta(days=number) for number in range(6)]
 DOCUMENTS = 120
 CASES, CASES_PROOF = 2_500, 50_000
 
@@ -50,9 +57,55 @@ def documents(random: Random) -> list[Change]:
             title=random.choice(WORDS),
             readers=tuple(random.sample(GROUPS, k=random.randint(0, 3))),
             source=random.choice(SOURCES),
+            mime_type=random.choice(TYPES),
+            path=f"{random.choice(PATHS)}/{number}",
+            modified_at=random.choice([None, *DAYS]),
         )
         for number in range(1, DOCUMENTS + 1)
     ]
+
+
+class Filters(TypedDict):
+    source_ids: tuple[UUID, ...]
+    mime_types: tuple[str, ...]
+    modified_from: datetime | None
+    modified_before: datetime | None
+    path: str
+
+
+def filters(random: Random, hostile: Iterator[str]) -> Filters:
+    """Draw filters, often none of a kind."""
+    start, end = sorted(random.sample(DAYS, k=2))
+    return {
+        "source_ids": tuple(random.sample(SOURCES, k=random.choice([0, 0, 1, 2]))),
+        "mime_types": tuple(
+            random.sample([*TYPES, "text/*", "image/*"], random.choice([0] * 3 + [1, 2]))
+        ),
+        "modified_from": random.choice([None, None, None, start]),
+        "modified_before": random.choice([None, None, None, end]),
+        "path": random.choice([""] * 20 + PATHS + [next(hostile)]),
+    }
+
+
+def meets(document: IndexedDocument, query: SearchQuery) -> bool:
+    """Say whether a document passes the filters, by other means than the engines'."""
+    changed, kind = document.modified_at, document.mime_type
+    return (
+        (not query.source_ids or document.source_id in query.source_ids)
+        and (
+            not query.mime_types
+            or kind in query.mime_types
+            or kind.split("/")[0] + "/*" in query.mime_types
+        )
+        and (
+            query.modified_from is None or (changed is not None and changed >= query.modified_from)
+        )
+        and (
+            query.modified_before is None
+            or (changed is not None and changed < query.modified_before)
+        )
+        and (query.path not in PATHS or f"{document.path}/".startswith(f"{query.path}/"))
+    )
 
 
 def queries(random: Random) -> Iterator[SearchQuery]:
@@ -63,12 +116,12 @@ def queries(random: Random) -> Iterator[SearchQuery]:
         text = " ".join(random.choice(["", "", "+", "-", '"']) + word for word in words)
         if random.random() < 0.5:
             text = f"{next(hostile)} {text}"
-        sources = tuple(random.sample(SOURCES, k=random.choice([0, 0, 1, 2])))
+        chosen = filters(random, hostile)
         mode = random.choice(list(SearchMode))
         try:
-            yield parse_query(text, mode=mode, source_ids=sources, limit=100)
+            yield parse_query(text, mode=mode, limit=100, **chosen)
         except Rejected:
-            yield SearchQuery(text, (Term(text),), mode, sources, 100)
+            yield SearchQuery(text, (Term(text),), mode, limit=100, **chosen)
 
 
 async def nothing_forbidden(engine: SearchIndex, random: Random, cases: int) -> int:
@@ -85,7 +138,7 @@ async def nothing_forbidden(engine: SearchIndex, random: Random, cases: int) -> 
             for change in changes
             if change.document is not None
             and principals & set(change.document.readers)
-            and (not query.source_ids or change.document.source_id in query.source_ids)
+            and meets(change.document, query)
         }
         page = await engine.search(query, principals)
         seen = {hit.document_id for hit in page.hits}

@@ -76,6 +76,23 @@ BAD_BODIES: list[tuple[bytes, str, str]] = [
     (b'{"query": ""}', "empty-query", "query"),
     (b'{"query": "-a"}', "empty-query", "query"),
     (b'{"query": "' + b"x" * 100_000 + b'"}', "query-too-long", "2000"),
+    (b'{"query": "a", "types": "text/plain"}', "bad-field", "types:"),
+    (b'{"query": "a", "types": [1]}', "bad-field", "types.0:"),
+    (b'{"query": "a", "types": ["text/plain", "text"]}', "bad-types", "types: 'text'"),
+    (b'{"query": "a", "types": ["a/b"' + b', "a/b"' * 20 + b"]}", "bad-types", "types: 21"),
+    (b'{"query": "a", "modified_from": 1793534400}', "bad-field", "modified_from: should be"),
+    (b'{"query": "a", "modified_from": "2026-11-01"}', "bad-field", "modified_from: should be"),
+    (b'{"query": "a", "modified_before": true}', "bad-field", "modified_before: should be"),
+    (b'{"query": "a", "modified_before": "2026-02-30T00:00:00Z"}', "bad-field", "got '2026-02-30T"),
+    (
+        b'{"query": "a", "modified_from": "2026-11-01T00:00:00Z", "modified_before": "2026-11-01T01:00:00+01:00"}',
+        "bad-modified",
+        "modified_before:",
+    ),
+    (b'{"query": "a", "path": ["a"]}', "bad-field", "path:"),
+    (b'{"query": "a", "path": "a\\u0000"}', "bad-field", "path:"),
+    (b'{"query": "a", "path": "\\udcff"}', "bad-json", ""),
+    (b'{"query": "a", "path": "' + b"x" * 4_097 + b'"}', "bad-path", "path: 4097"),
 ]
 """What is sent, the code (empty: any), and what the sentence holds."""
 
@@ -127,6 +144,15 @@ BAD_QUERY_STRINGS = [
     ("?q=a&mode=magic", "bad-field"),
     ("?q=a&source_ids=x", "bad-field"),
     ("?q=" + "x" * 60_000, "query-too-long"),
+    ("?q=a&types=", "bad-types"),
+    ("?q=a&types=text/*&types=text", "bad-types"),
+    ("?q=a&modified_from=2026-11-01", "bad-field"),
+    ("?q=a&modified_from=1793534400", "bad-field"),
+    ("?q=a&modified_before=2026-11-01T00:00:00%2B99:00", "bad-field"),
+    ("?q=a&modified_before=x&modified_before=y", "bad-field"),
+    ("?q=a&path=%00", "bad-field"),
+    ("?q=a&path=a&path=b", "bad-field"),
+    ("?q=a&path=" + "x" * 4_097, "bad-path"),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ import pytest
 
 from sercha.domain.account import Role
 from sercha.domain.document import DocumentId
-from sercha.domain.query import SearchMode
+from sercha.domain.query import SearchMode, parse_query
 from sercha.services.ports import IndexHit
 from tests.support.api import Api, open_api
 from tests.support.upstream import SHAPES
@@ -218,6 +219,30 @@ async def test_search_answers_as_the_go_program_does(api: Api) -> None:
     assert {**got.json(), "took": 0} == {**page, "took": 0}
     assert [query.mode for query in api.index.queries] == [SearchMode.HYBRID, SearchMode.TEXT]
     assert all(query.source_ids == (UUID(source_id),) for query in api.index.queries)
+
+
+async def test_filters_of_a_search_reach_the_index(api: Api) -> None:
+    headers = await api.setup()
+    path = "/größe/a' OR 1 --/東京"
+    filters = {
+        "types": ["text/*", "Application/PDF"],
+        "modified_from": "2026-11-01T01:00:00+01:00",
+        "modified_before": "2026-12-01T00:00:00.25Z",
+        "path": path,
+    }
+
+    posted = await api.client.post("/api/v1/search", headers=headers, json={"query": "x"} | filters)
+    got = await api.client.get("/api/v1/search", headers=headers, params={"q": "x"} | filters)
+    nothing = dict.fromkeys(filters) | {"path": "", "modified_from": ""}
+    bare = await api.client.post("/api/v1/search", headers=headers, json={"query": "x"} | nothing)
+
+    assert [each.status_code for each in (posted, got, bare)] == [200] * 3, got.text
+    first, second, third = api.index.queries
+    assert first == second
+    assert (first.mime_types, first.path) == (("text/*", "application/pdf"), path)
+    assert first.modified_from == datetime(2026, 11, 1, tzinfo=UTC)
+    assert first.modified_before == datetime(2026, 12, 1, 0, 0, 0, 250_000, tzinfo=UTC)
+    assert third == parse_query("x", limit=third.limit, mode=third.mode)
 
 
 async def test_search_takes_its_defaults_from_the_settings(api: Api) -> None:

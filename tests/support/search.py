@@ -25,6 +25,8 @@ def added(
     readers: tuple[str, ...] = (TEAM,),
     source: uuid.UUID = SOURCE,
     cut: int = 40,
+    mime_type: str = "text/plain",
+    modified_at: datetime | None = datetime(2026, 1, 2, tzinfo=UTC),
 ) -> Change:
     starts = range(0, len(text), cut)
     chunks = tuple(Chunk(at, s, min(s + cut, len(text))) for at, s in enumerate(starts))
@@ -33,12 +35,12 @@ def added(
         source_id=source,
         path=path or f"files/{number}",
         title=title,
-        mime_type="text/plain",
+        mime_type=mime_type,
         text=text,
         chunks=chunks,
         readers=readers,
         version=version,
-        modified_at=datetime(2026, 1, 2, tzinfo=UTC),
+        modified_at=modified_at,
     )
     return Change(document.id, document)
 
@@ -57,8 +59,11 @@ async def find(
     return await engine.search(parse_query(text, **options), principals)  # type: ignore[arg-type]
 
 
-async def ids(engine: SearchIndex, text: str, principals: frozenset[str] = EVERYONE) -> set[int]:
-    return {hit.document_id for hit in (await find(engine, text, principals, limit=100)).hits}
+async def ids(
+    engine: SearchIndex, text: str, principals: frozenset[str] = EVERYONE, **options: object
+) -> set[int]:
+    page = await find(engine, text, principals, limit=100, **options)
+    return {hit.document_id for hit in page.hits}
 
 
 async def batches(*truth: Iterable[DocumentVersion]) -> AsyncIterator[list[DocumentVersion]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from random import Random
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from sercha.adapters.text_analysis.terms import TermPlan, plan_terms
 from sercha.adapters.vespa.queries import text_query
 from sercha.adapters.vespa.tokens import spell
+from sercha.domain.filters import microseconds
 from sercha.domain.query import SearchQuery, Term, parse_query
 from sercha.errors import Rejected
 from tests.support.hostile import hostile_texts
@@ -26,6 +28,9 @@ TEXTS = int(os.environ.get("SERCHA_TEST_TEXTS", "10000"))
 PRINCIPALS = frozenset({"team", "user:ann", "group:Ärzte, \"all\" 'of' them\\"})
 SOURCES = (UUID(int=1), UUID(int=2))
 VALUE = re.compile(r"[a-z0-9, ]+")
+NUMBER = re.compile(r"-?[0-9]+")
+DATES = {"sercha_modified_from", "sercha_modified_before"}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIXED = {
     "yql", "queryProfile", "ranking", "hits", "offset", "presentation.summary", "presentation.format.tensors",
     "model.language",
@@ -46,31 +51,58 @@ def harmless(plan: TermPlan) -> TermPlan:
     )
 
 
+def hostile_filters(random: Random, hostile: Iterator[str]) -> SearchQuery:
+    """Draw filters that no parser has seen."""
+    moments = [None, EPOCH + timedelta(seconds=random.randint(-(10**10), 10**11))]
+    return SearchQuery(
+        "",
+        (),
+        source_ids=random.choice([(), SOURCES]),
+        mime_types=tuple(islice(hostile, random.choice([0, 0, 1, 20]))),
+        modified_from=random.choice(moments),
+        modified_before=random.choice(moments),
+        path=random.choice(["", next(hostile)]),
+    )
+
+
+def harmless_filters(query: SearchQuery) -> SearchQuery:
+    """The same filters, of other values."""
+    return replace(
+        query,
+        mime_types=("text/plain",) if query.mime_types else (),
+        modified_from=query.modified_from and EPOCH,
+        modified_before=query.modified_before and EPOCH,
+        path=query.path and "docs",
+    )
+
+
 def test_yql_of_hostile_texts_is_that_of_harmless_ones(seed: int) -> None:
     random = Random(seed)
     asked = 0
     shapes: set[str] = set()
+    filters = hostile_texts(random)
     for text in islice(hostile_texts(random), TEXTS):
-        sources = random.choice([(), SOURCES])
+        filtered = hostile_filters(random, filters)
         try:
-            query = parse_query(text, source_ids=sources)
+            terms = parse_query(text).terms
         except Rejected:
             # What the parser would not let through is tried all the same, as one term.
-            query = SearchQuery(
-                text, (Term(text, is_phrase=random.random() < 0.5),), source_ids=sources
-            )
+            terms = (Term(text, is_phrase=random.random() < 0.5),)
+        query = replace(filtered, text=text, terms=terms)
         plans = plan_terms(query)
         body = ask(plans, query)
         if body is None:
             continue
         asked += 1
-        twin = ask([harmless(plan) for plan in plans], query)
+        twin = ask([harmless(plan) for plan in plans], harmless_filters(query))
         assert twin is not None
         assert body["yql"] == twin["yql"]
         shapes.add(body["yql"])
         ours = body.keys() - FIXED
         assert all(name.startswith("sercha_") for name in ours)
-        assert all(VALUE.fullmatch(body[name]) for name in ours)
+        assert ours == twin.keys() - FIXED
+        assert all(VALUE.fullmatch(body[name]) for name in ours - DATES)
+        assert all(NUMBER.fullmatch(body[name]) for name in ours & DATES)
         assert body["sercha_readers"] == twin["sercha_readers"]
         json.dumps(body).encode("ascii")
     assert asked > TEXTS / 2
@@ -111,3 +143,19 @@ def test_what_must_be_there_and_can_be_nowhere_is_not_asked_for() -> None:
     query = SearchQuery("", (Term("+" + "x" * 500),))
 
     assert ask(plan_terms(query), query) is None
+
+
+def test_open_end_of_a_span_of_time_is_closed_beyond_all_dates() -> None:
+    """Where a document has no date, Vespa has the smallest number of all."""
+    query = parse_query("word", modified_before=EPOCH)
+
+    body = ask(plan_terms(query), query)
+
+    assert body is not None
+    assert "modified >= @sercha_modified_from and modified < @sercha_modified_before" in body["yql"]
+    assert (
+        -(2**63)
+        < int(body["sercha_modified_from"])
+        < microseconds(datetime.min.replace(tzinfo=UTC))
+    )
+    assert body["sercha_modified_before"] == "0"
