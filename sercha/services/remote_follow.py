@@ -57,12 +57,19 @@ class RemoteFollower:
         self._wake.set()
 
     async def catch_up(self) -> None:
-        """Return when everything that was committed before this call is in the index."""
-        moment = await self._feed.moment()
+        """Return when everything that was committed before this call is in the index.
+
+        Waits as long as that takes, also while PostgreSQL or the engine is away.
+        """
+        moment: str | None = None
         while True:
-            position = await self._index.position()
-            if position is not None and await self._feed.covers(position, moment):
-                return
+            try:
+                moment = moment or await self._feed.moment()
+                position = await self._index.position()
+                if position is not None and await self._feed.covers(position, moment):
+                    return
+            except Transient as error:
+                self.state.error = error.message
             await trio.sleep(CATCH_UP_INTERVAL)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
