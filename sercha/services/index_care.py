@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import trio
@@ -53,7 +54,8 @@ class IndexCare:
         report = VerifyReport(checked=0)
         for _ in range(ROUNDS_MAX):
             await self.catch_up(CATCH_UP_TIMEOUT)
-            report = await self._index.verify(self._feed.versions(batch=BATCH))
+            async with aclosing(self._feed.versions(batch=BATCH)) as versions:
+                report = await self._index.verify(versions)
             if not report.differences:
                 break
         return report

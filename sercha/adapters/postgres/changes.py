@@ -7,7 +7,7 @@ whose transaction that snapshot does not show. No row is missed and a long trans
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
@@ -194,7 +194,7 @@ class PostgresChangeFeed:
             await connection.execute(_EXPIRE, {"ttl": self._consumer_ttl})
             await connection.execute(_TRIM)
 
-    async def scan(self, *, batch: int) -> AsyncIterator[tuple[DocumentId, ...]]:
+    async def scan(self, *, batch: int) -> AsyncGenerator[tuple[DocumentId, ...]]:
         """Give all live document ids, ascending, a batch at a time."""
         after = 0
         while True:
@@ -206,7 +206,7 @@ class PostgresChangeFeed:
             yield tuple(row[0] for row in rows)
             after = rows[-1][0]
 
-    async def versions(self, *, batch: int) -> AsyncIterator[list[DocumentVersion]]:
+    async def versions(self, *, batch: int) -> AsyncGenerator[list[DocumentVersion]]:
         """Give all live documents' versions, ascending, a batch at a time."""
         after = 0
         while True:

@@ -160,6 +160,8 @@ class VespaIndex:
             Transient: as in `apply`.
         """
         async with self._lane:
+            # Of an engine that is away no generation is begun that would have to be removed again.
+            await self._read_position(self.generation or "none")
             building = await self._generations.begin()
             is_whole = False
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -72,11 +72,11 @@ class ChangeFeed(Protocol):
         """Forget changes that all consumers have seen, and consumers that fell silent."""
         ...
 
-    def scan(self, *, batch: int) -> AsyncIterator[tuple[DocumentId, ...]]:
+    def scan(self, *, batch: int) -> AsyncGenerator[tuple[DocumentId, ...]]:
         """All live document ids, ascending, in batches: for a rebuild."""
         ...
 
-    def versions(self, *, batch: int) -> AsyncIterator[list[DocumentVersion]]:
+    def versions(self, *, batch: int) -> AsyncGenerator[list[DocumentVersion]]:
         """All live documents' versions by ascending id: for verify."""
         ...
 
