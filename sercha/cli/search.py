@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from datetime import UTC, date, datetime, time
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,13 +16,68 @@ from sercha.cli.bounds import within
 from sercha.cli.exits import run_async
 from sercha.cli.show import Output, highlighted, is_terminal, print_json, safe
 from sercha.cli.sync import find_source
+from sercha.domain.filters import parse_instant
 from sercha.domain.query import LIMIT_MAX, WINDOW_MAX
 from sercha.errors import WrongUsage
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_EXAMPLE = "Such as: sercha search tea --type 'text/*' --from 2026-11-01 --path /home/ada/notes"
+
+
+def _instant(value: str | None) -> str | None:
+    """Check a date or an instant; a date is its first moment here, where the command runs."""
+    if value is None:
+        return None
+    try:
+        return _local_midnight(value) or parse_instant(value).isoformat()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{value!r} is neither a date such as 2026-11-01 nor an instant such as 2026-11-01T09:30:00Z"
+        ) from None
+
+
+def _local_midnight(value: str) -> str | None:
+    if not _DATE.fullmatch(value):
+        return None
+    return datetime.combine(date.fromisoformat(value), time.min).astimezone(UTC).isoformat()
+
+
+Types = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type",
+        help="Only documents of this type, such as text/markdown or 'text/*'; may be given several times.",
+    ),
+]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        callback=_instant,
+        help="Only documents changed since then: 2026-11-01 (midnight here) or 2026-11-01T09:30:00Z.",
+        show_default=False,
+    ),
+]
+Before = Annotated[
+    str | None,
+    typer.Option(
+        "--before",
+        callback=_instant,
+        help="Only documents changed before then, written likewise.",
+        show_default=False,
+    ),
+]
+Path = Annotated[
+    str | None,
+    typer.Option(
+        "--path", help="Only documents in this folder, written as in results.", show_default=False
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to *app*."""
-    app.command("search")(search)
+    app.command("search", epilog=_EXAMPLE)(search)
 
 
 def search(
@@ -44,6 +102,10 @@ def search(
         list[str] | None,
         typer.Option("--source", help="Only this source; may be given several times."),
     ] = None,
+    types: Types = None,
+    modified_from: From = None,
+    modified_before: Before = None,
+    path: Path = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the API's answer.")] = False,
 ) -> None:
     """Find documents."""
@@ -53,7 +115,19 @@ def search(
             f"(--offset and --limit may reach {WINDOW_MAX} together)"
         )
     body: dict[str, object] = {"query": " ".join(query), "limit": limit, "offset": offset}
+    filters = {
+        "types": types,
+        "modified_from": modified_from,
+        "modified_before": modified_before,
+        "path": path and _as_in_results(path),
+    }
+    body |= {name: value for name, value in filters.items() if value}
     run_async(partial(_search, body, source or [], as_json=as_json))
+
+
+def _as_in_results(path: str) -> str:
+    """Spell bytes that are no UTF-8 as the paths of documents do."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 async def _search(body: dict[str, object], sources: list[str], *, as_json: bool) -> None:

@@ -8,11 +8,13 @@ must be there. A sign counts only before a letter, a digit, ``_`` or a quote, so
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from sercha.domain.filters import check_modified, check_path, check_types
 from sercha.errors import Rejected
 
 QUERY_CHARS_MAX = 2_000
@@ -76,6 +78,14 @@ class SearchQuery:
     """Only these sources; empty: all."""
     limit: int = 20
     offset: int = 0
+    mime_types: tuple[str, ...] = ()
+    """Only documents of one of these types or families (``text/*``), in lower case; empty: all."""
+    modified_from: datetime | None = None
+    """Only documents that were last changed then or later; those of which it is not known never are."""
+    modified_before: datetime | None = None
+    """Only documents that were last changed earlier."""
+    path: str = ""
+    """Only the document of this path, and those below it; empty: all."""
 
 
 def parse_query(
@@ -85,12 +95,16 @@ def parse_query(
     source_ids: tuple[UUID, ...] = (),
     limit: int = 20,
     offset: int = 0,
+    mime_types: Sequence[str] = (),
+    modified_from: datetime | None = None,
+    modified_before: datetime | None = None,
+    path: str = "",
 ) -> SearchQuery:
     """Parse what a user typed.
 
     Raises:
         Rejected: empty, longer than `QUERY_CHARS_MAX` characters, more than `TERMS_MAX` terms, only exclusions,
-            or paging outside the bounds; the message names the field.
+            paging outside the bounds, or a filter that means nothing; the message names the field.
     """
     text = _UNPRINTABLE.sub(" ", text)
     if len(text) > QUERY_CHARS_MAX:
@@ -105,6 +119,9 @@ def parse_query(
             f"offset: {offset} is outside 0 to {WINDOW_MAX - limit} (offset + limit may reach {WINDOW_MAX})",
             code="bad-offset",
         )
+    types = check_types(mime_types)
+    check_modified(modified_from, modified_before)
+    check_path(path)
     terms = tuple(_terms(text))
     if len(terms) > TERMS_MAX:
         raise Rejected(
@@ -113,7 +130,18 @@ def parse_query(
         )
     if not any(term.occurrence is not Occurrence.EXCLUDED for term in terms):
         raise Rejected("query: give at least one word to look for", code="empty-query")
-    return SearchQuery(text, terms, mode, source_ids, limit, offset)
+    return SearchQuery(
+        text=text,
+        terms=terms,
+        mode=mode,
+        source_ids=source_ids,
+        limit=limit,
+        offset=offset,
+        mime_types=types,
+        modified_from=modified_from,
+        modified_before=modified_before,
+        path=path,
+    )
 
 
 def _terms(text: str) -> Iterator[Term]:

@@ -90,6 +90,7 @@ def filters(random: Random, hostile: Iterator[str]) -> Filters:
 def meets(document: IndexedDocument, query: SearchQuery) -> bool:
     """Say whether a document passes the filters, by other means than the engines'."""
     changed, kind = document.modified_at, document.mime_type
+    folder = query.path.strip("/")
     return (
         (not query.source_ids or document.source_id in query.source_ids)
         and (
@@ -104,7 +105,7 @@ def meets(document: IndexedDocument, query: SearchQuery) -> bool:
             query.modified_before is None
             or (changed is not None and changed < query.modified_before)
         )
-        and (query.path not in PATHS or f"{document.path}/".startswith(f"{query.path}/"))
+        and (not folder or f"{document.path}/".startswith(f"{folder}/"))
     )
 
 

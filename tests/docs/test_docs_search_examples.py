@@ -14,6 +14,7 @@ from sercha.adapters.parsing.text import TEXT_CHARS_MAX
 from sercha.adapters.text_analysis.analysis import TOKEN_BYTES_MAX
 from sercha.adapters.text_analysis.terms import plan_terms
 from sercha.domain.document import TEAM, Chunk, DocumentId, IndexedDocument
+from sercha.domain.filters import PATH_CHARS_MAX, TYPES_MAX
 from sercha.domain.query import LIMIT_MAX, QUERY_CHARS_MAX, TERMS_MAX, WINDOW_MAX, parse_query
 from tests.support.docs import DOCS, code, rows
 
@@ -69,7 +70,10 @@ def test_there_are_examples_of_both_kinds() -> None:
     assert outcomes.count(False) >= 10
 
 
-@pytest.mark.parametrize("bound", [QUERY_CHARS_MAX, TERMS_MAX, LIMIT_MAX, WINDOW_MAX])
+@pytest.mark.parametrize(
+    "bound",
+    [QUERY_CHARS_MAX, TERMS_MAX, LIMIT_MAX, WINDOW_MAX, TYPES_MAX, PATH_CHARS_MAX],
+)
 def test_the_syntax_page_has_the_bounds_of_the_code(bound: int) -> None:
     assert re.search(rf"\b{bound:,}\b", SYNTAX.read_text("utf-8"))
 

@@ -20,6 +20,8 @@ OURS = {
     "Chunk": {"heading"},
     "SetupRequest": {"setup_token"},
     "SourceConfig": {"include_hidden", "exclude", "mount_points"},
+    "SearchRequest": {"types", "modified_from", "modified_before", "path"},
+    "SearchResult": {"degraded", "coverage"},
 }
 """Fields that the Go program has not."""
 LEFT_OUT = {"Chunk": {"embedding"}}

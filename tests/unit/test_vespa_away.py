@@ -17,7 +17,6 @@ from sercha.adapters.vespa.index import VespaIndex
 from sercha.adapters.vespa.messages import Reply, Request
 from sercha.adapters.vespa.throttle import Throttle
 from sercha.domain.document import DocumentId
-from sercha.services import follow
 from sercha.services.follow import Follower
 from sercha.services.ports import Change, ChangeBatch, FeedPosition
 from tests.support.generations import MemoryGenerations
@@ -117,19 +116,17 @@ async def test_an_hour_without_vespa_costs_no_memory_and_ends_by_itself(
         await trio.sleep(HOUR / 10)
         tracemalloc.start()
         await trio.sleep(HOUR / 10)
-        early, _ = tracemalloc.get_traced_memory()
+        _, early = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
         await trio.sleep(HOUR * 8 / 10)
-        late, peak = tracemalloc.get_traced_memory()
+        _, late = tracemalloc.get_traced_memory()
         tracemalloc.stop()
 
         assert follower.state.error is not None
         assert "did not take" in follower.state.error
         assert away.pause <= 15, "it is looked for all the time"
         assert truth.reads < HOUR, "and not in a frenzy"
-        batch = follow.BATCH * 4_000
-        assert peak - early < batch, "less than one batch with all that is made of it"
-        assert late - early < batch / 4
+        assert late < 1.3 * early, "no try leaves anything behind"
 
         away.is_back = True
         with trio.fail_after(60):

@@ -30,8 +30,10 @@ from sercha.adapters.text_analysis.analysis import (
     normal,
     set_apart,
 )
+from sercha.adapters.text_analysis.folder_keys import folder_keys
 from sercha.adapters.text_analysis.names import names_of
 from sercha.domain.document import IndexedDocument
+from sercha.domain.filters import microseconds, type_names
 from sercha.services.ports import FeedPosition
 
 KIND_DOCUMENT = 0
@@ -59,6 +61,8 @@ _TEXT_FIELDS = (
     ("chunk_fragments", "tokens", "basic"),
     ("readers", "raw", "basic"),
     ("source", "raw", "basic"),
+    ("types", "raw", "basic"),
+    ("folders", "raw", "basic"),
 )
 
 
@@ -137,8 +141,12 @@ def _document_entry(document: IndexedDocument) -> tantivy.Document:
     entry.add_integer("version", document.version)
     entry.add_integer("chunk_count", len(document.chunks))
     if document.modified_at is not None:
-        entry.add_integer("modified", round(document.modified_at.timestamp() * 1_000_000))
+        entry.add_integer("modified", microseconds(document.modified_at))
     entry.add_text("source", str(document.source_id))
+    for name in type_names(document.mime_type):
+        entry.add_text("types", name)
+    for key in folder_keys(document.path):
+        entry.add_text("folders", key)
     for reader in document.readers:
         entry.add_text("readers", reader)
     entry.add_text("words", analysed.words_text)

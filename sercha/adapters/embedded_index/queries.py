@@ -8,16 +8,17 @@ the layout of the segments cannot change a score. Weights come from counts of li
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 import tantivy
-from tantivy import Occur, Query
+from tantivy import FieldType, Occur, Query
 
 from sercha.adapters.embedded_index.entries import IMPACT_MAX, KIND_DOCUMENT, LEVELS, impact
+from sercha.adapters.text_analysis.folder_keys import folder_key
 from sercha.adapters.text_analysis.terms import TermPlan, Tokens
-from sercha.domain.query import Occurrence
+from sercha.domain.filters import microseconds
+from sercha.domain.query import Occurrence, SearchQuery
 
 SCORE_SUM_MAX = 2**24 - 1
 SCALE_MAX = 1_000_000
@@ -81,8 +82,8 @@ class QueryBuilder:
     def _idf(live: int, matching: int) -> float:
         return math.log(1 + (live - matching + 0.5) / (matching + 0.5))
 
-    def documents(self, principals: frozenset[str], source_ids: Sequence[UUID]) -> Query | None:
-        """The query over documents; None when nothing can match."""
+    def documents(self, principals: frozenset[str], filters: Iterable[Query]) -> Query | None:
+        """The query over documents that meet all *filters*; None when nothing can match."""
         optional: list[tuple[Occur, Query]] = []
         clauses: list[tuple[Occur, Query]] = []
         has_required = False
@@ -104,9 +105,27 @@ class QueryBuilder:
         else:
             clauses.extend(optional)
         clauses.append((Occur.Must, self._any_of("readers", sorted(principals))))
-        if source_ids:
-            clauses.append((Occur.Must, self._any_of("source", sorted(map(str, source_ids)))))
+        clauses.extend((Occur.Must, condition) for condition in filters)
         return Query.boolean_query(clauses)
+
+    def filters(self, query: SearchQuery) -> Iterator[Query]:
+        """The conditions of a search that are no terms; they weigh nothing."""
+        if query.source_ids:
+            yield self._any_of("source", sorted(map(str, query.source_ids)))
+        if query.mime_types:
+            yield self._any_of("types", query.mime_types)
+        if query.modified_from is not None or query.modified_before is not None:
+            start, end = query.modified_from, query.modified_before
+            span = Query.range_query(
+                self._schema,
+                "modified",
+                FieldType.Integer,
+                None if start is None else microseconds(start),
+                None if end is None else microseconds(end) - 1,  # both ends belong to it
+            )
+            yield Query.const_score_query(span, 0.0)
+        if query.path:
+            yield self._any_of("folders", [folder_key(query.path)])
 
     def chunks(self, numbers: Sequence[int]) -> Query:
         """The query over the chunks of these documents."""

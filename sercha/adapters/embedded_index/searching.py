@@ -43,7 +43,7 @@ def search(
     if not principals:
         return EMPTY
     builder = QueryBuilder(schema, plans, partial(engine.count, searcher))
-    documents = builder.documents(principals, query.source_ids)
+    documents = builder.documents(principals, builder.filters(query))
     if documents is None:
         return EMPTY
     end = min(query.offset + query.limit, WINDOW_MAX)

@@ -6,17 +6,16 @@ is gone, nor of a document that was closed to the reader since.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from collections.abc import Iterable
 from typing import Any
 
 from sercha.adapters.text_analysis.analysis import tokenise
+from sercha.adapters.text_analysis.folder_keys import folder_keys
 from sercha.adapters.text_analysis.names import names_of
 from sercha.adapters.vespa.tokens import spell, spell_all
 from sercha.domain.document import Chunk, IndexedDocument
+from sercha.domain.filters import microseconds, type_names
 
-ROOT = "/"
 GAP = spell("")
 """Stands between texts of one field: no query has it, so no phrase goes across."""
 
@@ -38,8 +37,8 @@ def document_fields(generation: str, document: IndexedDocument) -> dict[str, Any
         "deleted": 0,
         "chunk_count": len(document.chunks),
         "source": document.source_id.hex,
-        "kind": spell(document.mime_type),
-        "folders": [folder_key(folder) for folder in folders(document.path)],
+        "types": [spell(name) for name in type_names(document.mime_type)],
+        "folders": folder_keys(document.path),
         "readers": [spell(reader) for reader in document.readers],
         "words": spell_all(text.words),
         "parts": spell_all(text.parts),
@@ -49,25 +48,13 @@ def document_fields(generation: str, document: IndexedDocument) -> dict[str, Any
     for field, texts in names.items():
         fields[field] = f" {GAP} ".join(texts)
     if document.modified_at is not None:
-        fields["modified"] = round(document.modified_at.timestamp() * 1_000_000)
+        fields["modified"] = microseconds(document.modified_at)
     return fields
 
 
 def _chunk_words(document: IndexedDocument, chunk: Chunk) -> str:
     found = tokenise(f"{chunk.heading}\n{document.text[chunk.start : chunk.end]}")
     return spell_all([*found.words, GAP, *found.parts, GAP, *sorted(found.fragments)])
-
-
-def folders(path: str) -> Iterator[str]:
-    """Give all folders that a path lies in, outermost first, and the path itself."""
-    whole = PurePosixPath(ROOT) / path.lstrip("/")
-    for folder in [*reversed(whole.parents), whole]:
-        yield str(folder)
-
-
-def folder_key(folder: str) -> str:
-    """Return a name for a folder of any length and with any characters."""
-    return hashlib.sha256(folder.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def list_parameter(values: Iterable[str]) -> str:

@@ -11,14 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sercha.adapters.text_analysis.folder_keys import folder_key
 from sercha.adapters.text_analysis.terms import TermPlan, Tokens
 from sercha.adapters.vespa.fields import list_parameter
 from sercha.adapters.vespa.names import DOCUMENT, QUERY_PROFILE, SUMMARY, TEXT_PROFILE
 from sercha.adapters.vespa.tokens import spell, spell_all
+from sercha.domain.filters import microseconds
 from sercha.domain.query import Occurrence, SearchQuery
 
 PREFIX = "sercha_"
 """Begins the names of our parameters: Vespa has its own, `sources` among them."""
+MODIFIED_MIN, MODIFIED_MAX = -(10**17), 10**18
+"""Beyond any date; a document without one has a value far below, which no condition may let through."""
 
 
 @dataclass(slots=True)
@@ -124,3 +128,17 @@ def _filters(
     if query.source_ids:
         parameters[f"{PREFIX}sources"] = list_parameter(each.hex for each in query.source_ids)
         yield f"source in (@{PREFIX}sources)"
+    if query.mime_types:
+        parameters[f"{PREFIX}types"] = list_parameter(map(spell, query.mime_types))
+        yield f"types in (@{PREFIX}types)"
+    if query.modified_from is not None or query.modified_before is not None:
+        start, end = query.modified_from, query.modified_before
+        first = MODIFIED_MIN if start is None else microseconds(start)
+        last = MODIFIED_MAX if end is None else microseconds(end)
+        parameters[f"{PREFIX}modified_from"] = str(first)
+        parameters[f"{PREFIX}modified_before"] = str(last)
+        yield f"modified >= @{PREFIX}modified_from"
+        yield f"modified < @{PREFIX}modified_before"
+    if query.path:
+        parameters[f"{PREFIX}path"] = folder_key(query.path)
+        yield f"folders contains @{PREFIX}path"

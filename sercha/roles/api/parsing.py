@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Self, TypeVar, cast
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from quart import Request
 from werkzeug.datastructures import MultiDict
 
 from sercha.domain.document import DocumentId
+from sercha.domain.filters import parse_instant
 from sercha.errors import NotFound, Rejected
 
 INT64_MAX = 2**63 - 1
@@ -49,7 +51,20 @@ def _absent_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _instant_if_any(value: object) -> datetime | None:
+    if value is None or value == "":
+        return None
+    try:
+        return parse_instant(value if isinstance(value, str) else "")
+    except ValueError:
+        raise PydanticCustomError(
+            "instant", "should be an instant such as 2026-11-01T09:30:00Z"
+        ) from None
+
+
 OptionalText = Annotated[str | None, BeforeValidator(_absent_if_empty)]
+OptionalInstant = Annotated[datetime | None, BeforeValidator(_instant_if_any)]
+"""As RFC 3339 writes it, with a time and a zone."""
 
 
 class PageQuery(RequestModel):

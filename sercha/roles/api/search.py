@@ -12,7 +12,7 @@ from sercha.domain.account import Role
 from sercha.domain.query import SearchMode, parse_query
 from sercha.roles.api import shapes
 from sercha.roles.api.operations import Call, operation
-from sercha.roles.api.parsing import Nothing, RequestModel
+from sercha.roles.api.parsing import Nothing, OptionalInstant, OptionalText, RequestModel
 from sercha.roles.api.serialising import search_result
 
 SOURCES_MAX = 100
@@ -30,16 +30,24 @@ class SearchRequest(RequestModel):
     limit: int | None = None
     offset: int = 0
     source_ids: list[UUID] | None = Field(default=None, max_length=SOURCES_MAX)
+    types: list[str] | None = None
+    modified_from: OptionalInstant = None
+    modified_before: OptionalInstant = None
+    path: OptionalText = None
 
 
 class SearchParameters(RequestModel):
-    """The same in an address; ``source_ids`` may be repeated."""
+    """The same in an address; ``source_ids`` and ``types`` may be repeated."""
 
     q: str
     mode: _Mode = None
     limit: int | None = None
     offset: int = 0
     source_ids: list[UUID] | None = Field(default=None, max_length=SOURCES_MAX)
+    types: list[str] | None = None
+    modified_from: OptionalInstant = None
+    modified_before: OptionalInstant = None
+    path: OptionalText = None
 
 
 @blueprint.post("/search")
@@ -72,5 +80,9 @@ async def _search(
         source_ids=tuple(dict.fromkeys(given.source_ids or ())),
         limit=limit,
         offset=given.offset,
+        mime_types=given.types or (),
+        modified_from=given.modified_from,
+        modified_before=given.modified_before,
+        path=given.path or "",
     )
     return search_result(await call.services.search.search(query, call.user.principals))
