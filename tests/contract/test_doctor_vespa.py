@@ -7,6 +7,7 @@ from sercha.cli.checks_vespa import check_vespa
 from sercha.settings import Role, Settings, load_settings
 from tests.support.vespa import open_setup
 from tests.vespa import Fault, Vespa, open_vespa
+from tests.vespa.example import example_files
 
 COMMON = {
     "MASTER_KEY": "a1" * 32,
@@ -40,6 +41,7 @@ async def test_a_vespa_that_is_as_it_should_be_is_ok() -> None:
 
 async def test_each_fault_is_told_apart() -> None:
     async with open_vespa(containers=3) as vespa:
+        vespa.deploy(example_files())
         await vespa.stop_container(0)
         vespa.faults.add(Fault("out-of-rotation", container=1))
         vespa.faults.add(Fault("initializing"))
