@@ -4,6 +4,7 @@ Each function that opens something is an async context manager, so the order of 
 dependence, and leaving them in reverse is the order of shutdown.
 """
 
+from sercha.wiring.embedding import open_embedding
 from sercha.wiring.process import (
     Process,
     open_leases,
@@ -34,6 +35,7 @@ __all__ = [
     "make_sources",
     "make_task_admin",
     "make_worker",
+    "open_embedding",
     "open_feeder",
     "open_leases",
     "open_process",

@@ -34,7 +34,7 @@ from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.domain.source import ProviderType
 from sercha.errors import Conflict, SettingsError
 from sercha.roles import scheduler, worker
-from sercha.services import events, follow, remote_follow
+from sercha.services import embedding, events, follow, remote_follow
 from sercha.services.announcer import Announcer
 from sercha.services.background import running
 from sercha.services.ports import Connector, TaskQueue
@@ -53,6 +53,7 @@ CHANNELS = (
     remote_follow.CHANNEL,
     scheduler.CHANNEL,
     events.CHANNEL,
+    embedding.CHANNEL,
 )
 
 

@@ -56,7 +56,7 @@ FROM saved s
 DROP_CHUNKS: LiteralString = "DELETE FROM chunk WHERE document_id = ANY (%(ids)s)"
 
 COPY_CHUNKS: LiteralString = """
-COPY chunk (document_id, position, start_char, end_char, heading) FROM STDIN"""
+COPY chunk (document_id, position, start_char, end_char, heading, content_hash) FROM STDIN"""
 
 # Rows are locked in the order of external ids, here as in SAVE: two writers cannot wait for each other.
 TOUCH: LiteralString = """

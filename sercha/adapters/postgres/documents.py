@@ -16,6 +16,7 @@ from sercha.adapters.postgres import document_sql as sql
 from sercha.adapters.postgres.pool import ConnectionPool
 from sercha.adapters.postgres.transaction import connection_of
 from sercha.domain.document import Chunk, Document, DocumentDraft, DocumentId, IndexedDocument
+from sercha.domain.embedding import content_hash, embedded_text
 from sercha.domain.source import SyncStats
 from sercha.services.ports import Change, KnownItem, Passage, Transaction
 
@@ -52,9 +53,7 @@ class PostgresDocumentStore:
             for draft in drafts:
                 document_id = saved[draft.external_id][0]
                 for chunk in draft.chunks:
-                    await copy.write_row(
-                        (document_id, chunk.position, chunk.start, chunk.end, chunk.heading)
-                    )
+                    await copy.write_row((document_id, *_chunk_row(draft.text, chunk)))
         added = sum(1 for _, is_new in saved.values() if is_new)
         return SyncStats(
             documents_added=added,
@@ -173,6 +172,11 @@ def _change(document_id: DocumentId, row: tuple[Any, ...] | None) -> Change:
         chunks=tuple(Chunk(*chunk) for chunk in row[9]),
     )
     return Change(document_id, document)
+
+
+def _chunk_row(text: str, chunk: Chunk) -> tuple[int, int, int, str, bytes]:
+    digest = content_hash(embedded_text(chunk.heading, text[chunk.start : chunk.end]))
+    return chunk.position, chunk.start, chunk.end, chunk.heading, digest
 
 
 def _columns(source_id: UUID, drafts: Sequence[DocumentDraft]) -> dict[str, Any]:
