@@ -32,7 +32,7 @@ CHANNEL = "sercha_ai"
 POLL_INTERVAL = 10.0
 """Seconds between looks when no notice comes; also while the index takes over a new model's vectors."""
 SWAP_INTERVAL = 1.0
-BATCH_DOCUMENTS = 32
+BATCH_DOCUMENTS = 64
 BATCH_BYTES = 4 * 1024 * 1024
 """Text that is read at once, beyond one document."""
 BATCH_TEXTS = 64

@@ -10,14 +10,17 @@ from lockd import LeaseStore, OnOverrun
 from sercha.adapters.embeddings import open_embedder
 from sercha.adapters.postgres.embeddings import PostgresEmbeddingStore
 from sercha.adapters.security.sealing import SecretSeal
-from sercha.errors import Rejected
+from sercha.errors import Rejected, SettingsError
 from sercha.roles.embedding import Embedding
+from sercha.services.ai_settings import AISettings
 from sercha.services.embedders import Embedders, open_embedders
 from sercha.services.embedding import EmbeddingWork
 from sercha.services.ports.embedder import Embedder
 from sercha.services.ports.embeddings import StoredModel
 from sercha.wiring.process import Process
 from sercha.wiring.search import CONSUMER, VESPA
+
+PROBE_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -33,6 +36,29 @@ async def open_embedding(
         made = Embedding(work, leases, on_overrun=on_overrun)
         process.health.probes["embedding"] = made.probe
         yield made
+
+
+def make_ai_settings(process: Process) -> AISettings:
+    """Put the rules about models together.
+
+    Raises:
+        SettingsError: ``MASTER_KEY`` is missing.
+    """
+    if process.settings.master_key is None:
+        raise SettingsError("MASTER_KEY: is required")
+    return AISettings(
+        process.pool,
+        PostgresEmbeddingStore(process.pool),
+        SecretSeal(process.settings.master_key),
+        open_probe,
+    )
+
+
+def open_probe(
+    base_url: str, model: str, api_key: str | None
+) -> AbstractAsyncContextManager[Embedder]:
+    """Open a client that gives up before the transaction of a request with a key does."""
+    return open_embedder(base_url, model, api_key=api_key, call_seconds=PROBE_SECONDS)
 
 
 def open_process_embedders(process: Process) -> AbstractAsyncContextManager[Embedders]:

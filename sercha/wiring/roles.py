@@ -43,6 +43,7 @@ from sercha.services.sync import SyncSource
 from sercha.services.sync_all import SyncAll
 from sercha.telemetry import metrics
 from sercha.version import __version__
+from sercha.wiring.embedding import make_ai_settings
 from sercha.wiring.probes import probe_dispatch, probe_worker
 from sercha.wiring.process import Process
 from sercha.wiring.search import OpenSearch
@@ -193,6 +194,8 @@ def make_api_services(process: Process, leases: LeaseStore, search: OpenSearch) 
     )
     return ApiServices(
         accounts=make_accounts(process),
+        ai=make_ai_settings(process),
+        vectors=search.vectors,
         sources=make_sources(process),
         documents=Documents(process.documents),
         search=Search(search.index, process.documents),

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import trio
+
 from lockd import LeaseStore, OnOverrun
 from sercha.adapters.embedded_index import open_embedded_index
 from sercha.adapters.postgres.generations import PostgresGenerationStore
@@ -15,6 +17,7 @@ from sercha.errors import SettingsError
 from sercha.roles.feeder import Feeder
 from sercha.services.follow import Follower, Following
 from sercha.services.ports import SearchIndex
+from sercha.services.ports.vector_search import VectorsState
 from sercha.services.remote_follow import RemoteFollower
 from sercha.telemetry.health import ComponentHealth
 from sercha.wiring.probes import probe_index
@@ -33,6 +36,15 @@ class OpenSearch:
     follower: Following
     count: Callable[[], Awaitable[int]] | None = None
     """Counts the documents of this process's copy; None where there is no such copy."""
+    is_vespa: bool = False
+
+    async def vectors(self) -> VectorsState:
+        """Say whether the engine can use vectors."""
+        await trio.lowlevel.checkpoint()
+        if not self.is_vespa:
+            return VectorsState(is_usable=False, message="the embedded engine finds by text only")
+        is_healthy = self.follower.state.error is None
+        return VectorsState(is_usable=True, is_vespa=True, is_healthy=is_healthy)
 
 
 @asynccontextmanager
@@ -69,7 +81,7 @@ async def _open_embedded(process: Process) -> AsyncGenerator[OpenSearch]:
 async def _open_vespa(process: Process) -> AsyncGenerator[OpenSearch]:
     async with _open_index(process) as index:
         follower = RemoteFollower(index, process.feed, process.notices, CONSUMER)
-        yield OpenSearch(index, follower)
+        yield OpenSearch(index, follower, is_vespa=True)
 
 
 @asynccontextmanager
