@@ -183,6 +183,14 @@ async def _vectors() -> VectorsState:
     return VectorsState(is_usable=True, is_vespa=True)
 
 
+def _index_care(
+    index: ListedIndex, feed: PostgresChangeFeed, documents: PostgresDocumentStore
+) -> IndexCare:
+    # Never run: the index is what the test lists.
+    follower = Follower(index, feed, documents, cast("Any", None), lambda: "test")
+    return IndexCare(index, feed, follower)
+
+
 def _ai_settings(pool: ConnectionPool, master_key: bytes) -> AISettings:
     return AISettings(pool, PostgresEmbeddingStore(pool), SecretSeal(master_key), _open_probe)
 
@@ -254,10 +262,7 @@ async def open_services(
             ),
             documents=Documents(documents),
             search=Search(index, documents),
-            # Never run: the index is what the test lists.
-            index=IndexCare(
-                index, feed, Follower(index, feed, documents, cast("Any", None), lambda: "test")
-            ),
+            index=_index_care(index, feed, documents),
             queue=queue,
             task_admin=PostgresTaskAdmin(pool),
             schedules=Schedules(pool, schedules, queue),
