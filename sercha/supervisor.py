@@ -79,7 +79,8 @@ async def run_roles(
             if settings.role.runs_api:
                 search = await stack.enter_async_context(wiring.open_search(process))
                 follower = search.follower
-                services = wiring.make_api_services(process, leases, search)
+                embedders = await stack.enter_async_context(wiring.open_process_embedders(process))
+                services = wiring.make_api_services(process, leases, search, embedders)
             feeder: Feeder | None = None
             embedding: Embedding | None = None
             if settings.role.runs_worker:

@@ -120,3 +120,8 @@ EMBEDDING_PENDING = Gauge(
     "sercha_embedding_pending",
     "Documents that lack vectors, as of the last look of the worker that makes them.",
 )
+SEARCHES = Counter(
+    "sercha_searches_total",
+    "Searches that this process answered, by the mode that answered.",
+    ["mode"],
+)

@@ -123,7 +123,7 @@ async def open_process(
             dispatch=dispatch,
             node_id=node_id,
             feed=PostgresChangeFeed(pool),
-            documents=PostgresDocumentStore(pool),
+            documents=PostgresDocumentStore(pool, reads_vectors=settings.search_engine == "vespa"),
             sources=PostgresSourceStore(pool),
             schedules=PostgresScheduleStore(pool),
             accounts=PostgresAccountStore(pool),

