@@ -26,12 +26,14 @@ PROBE_SECONDS = 5.0
 @asynccontextmanager
 async def open_embedding(
     process: Process, leases: LeaseStore, on_overrun: OnOverrun
-) -> AsyncGenerator[Embedding]:
-    """Open this worker's candidate for making vectors."""
-    consumer = CONSUMER if process.settings.search_engine == VESPA else None
+) -> AsyncGenerator[Embedding | None]:
+    """Open this worker's candidate for making vectors; None where the engine cannot use any."""
+    if process.settings.search_engine != VESPA or not process.settings.vespa_config_url:
+        yield None
+        return
     async with open_process_embedders(process) as embedders:
         work = EmbeddingWork(
-            PostgresEmbeddingStore(process.pool), embedders, process.notices, consumer=consumer
+            PostgresEmbeddingStore(process.pool), embedders, process.notices, consumer=CONSUMER
         )
         made = Embedding(work, leases, on_overrun=on_overrun)
         process.health.probes["embedding"] = made.probe

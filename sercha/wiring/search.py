@@ -39,6 +39,7 @@ class OpenSearch:
     """Counts the documents of this process's copy; None where there is no such copy."""
     is_vespa: bool = False
     by_vector: VectorSearch | None = None
+    """None: it finds by text only."""
 
     async def vectors(self) -> VectorsState:
         """Say whether the engine can use vectors."""
@@ -46,6 +47,9 @@ class OpenSearch:
         if not self.is_vespa:
             return VectorsState(is_usable=False, message="the embedded engine finds by text only")
         is_healthy = self.follower.state.error is None
+        if self.by_vector is None:
+            message = "vectors need VESPA_CONFIG_URL: their fields are deployed there"
+            return VectorsState(False, True, is_healthy, message)
         return VectorsState(is_usable=True, is_vespa=True, is_healthy=is_healthy)
 
 
@@ -83,7 +87,9 @@ async def _open_embedded(process: Process) -> AsyncGenerator[OpenSearch]:
 async def _open_vespa(process: Process) -> AsyncGenerator[OpenSearch]:
     async with _open_index(process) as index:
         follower = RemoteFollower(index, process.feed, process.notices, CONSUMER)
-        yield OpenSearch(index, follower, is_vespa=True, by_vector=index)
+        # Only what we deploy is known to have the fields.
+        by_vector = index if process.settings.vespa_config_url else None
+        yield OpenSearch(index, follower, is_vespa=True, by_vector=by_vector)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import trio
@@ -93,7 +94,7 @@ async def test_search_waits_for_its_vector_no_longer_than_the_bound(
         endpoint.opened.clear()
     else:
         endpoint.refuse = lambda texts: Answer(401 if fault == "refuses" else 503, {"error": "no"})
-    async with open_embedders(open_client) as embedders:
+    async with open_embedders(partial(open_client, call_seconds=30)) as embedders:
         vectors = QueryVectors(truth.embeddings, embedders, seconds=0.3)
         search = Search(ListedIndex(), truth.documents, vectors, ListedVectors())
         with trio.fail_after(3):

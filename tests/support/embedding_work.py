@@ -26,13 +26,15 @@ async def want(truth: Truth, stored: StoredModel) -> StoredModel:
     return stored
 
 
-def open_client(stored: StoredModel) -> AbstractAsyncContextManager[OpenAIEmbedder]:
+def open_client(
+    stored: StoredModel, call_seconds: float = 1.0
+) -> AbstractAsyncContextManager[OpenAIEmbedder]:
     """Open a client that gives up soon."""
     return open_embedder(
         stored.model.base_url,
         stored.model.model,
         dimensions=stored.model.dimensions,
-        call_seconds=1.0,
+        call_seconds=call_seconds,
     )
 
 
