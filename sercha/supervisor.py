@@ -5,7 +5,7 @@
     open_process                    pool, notices, stores, queue   closed last
       └─ leases; api: its engine; worker: what feeds a shared one
            └─ background nursery    follower                       cancelled after the roles
-                └─ role nursery     api, worker, feeder, scheduler each drains by itself
+                └─ role nursery     api, worker, feeder, embedding, scheduler: each drains by itself
 
 Setting *drain* stops new work everywhere: the API answers new requests 503 and finishes the others, the worker
 claims nothing and finishes or gives back. When all roles have ended, what they stood on is closed. A role that
@@ -28,6 +28,7 @@ from sercha import wiring
 from sercha.errors import Transient
 from sercha.roles.api.context import ApiServices, ProbeServices
 from sercha.roles.api.serve import run_api
+from sercha.roles.embedding import Embedding
 from sercha.roles.feeder import Feeder
 from sercha.services.attempt import Handler
 from sercha.services.backoff import Backoff
@@ -78,14 +79,26 @@ async def run_roles(
             if settings.role.runs_api:
                 search = await stack.enter_async_context(wiring.open_search(process))
                 follower = search.follower
-                services = wiring.make_api_services(process, leases, search)
+                embedders = await stack.enter_async_context(wiring.open_process_embedders(process))
+                services = wiring.make_api_services(process, leases, search, embedders)
             feeder: Feeder | None = None
+            embedding: Embedding | None = None
             if settings.role.runs_worker:
                 opening = wiring.open_feeder(process, leases, on_overrun)
                 feeder = await stack.enter_async_context(opening)
+                embedding = await stack.enter_async_context(
+                    wiring.open_embedding(process, leases, on_overrun)
+                )
             async with _background() as background:
                 parts = _Parts(
-                    process, services, leases, follower, feeder, handlers or {}, on_overrun
+                    process,
+                    services,
+                    leases,
+                    follower,
+                    feeder,
+                    embedding,
+                    handlers or {},
+                    on_overrun,
                 )
                 await _run(parts, background, drain, task_status)
 
@@ -99,6 +112,7 @@ class _Parts:
     leases: LeaseStore
     follower: Following | None
     feeder: Feeder | None
+    embedding: Embedding | None
     handlers: Mapping[str, Handler]
     on_overrun: OnOverrun
 
@@ -137,6 +151,8 @@ async def _run(
             await roles.start(partial(worker.run, drain=drain))
             if parts.feeder is not None:
                 await roles.start(partial(parts.feeder.run, drain=drain))
+            if parts.embedding is not None:
+                await roles.start(partial(parts.embedding.run, drain=drain))
             if settings.scheduler_enabled:
                 scheduler = wiring.make_scheduler(process, parts.leases, parts.on_overrun)
                 await roles.start(partial(scheduler.run, drain=drain))

@@ -70,7 +70,8 @@ async def _deploy(settings: Settings, *, as_json: bool) -> None:
         raise WrongUsage("VESPA_CONFIG_URL: is required")
     deployer = Deployer(settings.vespa_config_url, settings.vespa_container_url)
     cluster = settings.vespa_cluster
-    done = await deployer.deploy(make_package(cluster=cluster), cluster=cluster)
+    vectors = await deployer.vector_fields()
+    done = await deployer.deploy(make_package(vectors, cluster=cluster), cluster=cluster)
     if as_json:
         print_json({"session": done.session or None, "actions": done.actions})
         return

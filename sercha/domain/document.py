@@ -6,15 +6,21 @@ A document's text is kept once; a chunk is a half-open span ``[start, end)`` of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NewType
 from uuid import UUID
 
+from sercha.domain.embedding import Vector
+
 DocumentId = NewType("DocumentId", int)
 
 TEAM = "team"
 """The reader that stands for everyone in the team; the default of every document."""
+
+VECTORS_BITS = 32
+"""How much room a revision has for the number of a version's vectors."""
 
 TRUNCATED = "truncated"
 """The key of a document's metadata that says how much of a text that is too long was kept."""
@@ -96,3 +102,14 @@ class IndexedDocument:
     readers: tuple[str, ...]
     version: int
     modified_at: datetime | None
+    vectors: Mapping[str, tuple[Vector | None, ...]] = field(
+        default_factory=dict[str, tuple[Vector | None, ...]]
+    )
+    """By model, one for each chunk that can have one; only for engines that ask for them."""
+    vectors_number: int = 0
+    """Grows with each time that this version got vectors."""
+
+    @property
+    def revision(self) -> int:
+        """Tells which of two states is the newer one, also of the same version."""
+        return (self.version << VECTORS_BITS) + self.vectors_number

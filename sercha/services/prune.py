@@ -1,4 +1,4 @@
-"""Removing what nobody asks for any more: ended tasks, expired sessions and answers, processes long gone."""
+"""Removing what nobody asks for any more: ended tasks, expired sessions and answers, processes long gone, old vectors."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ COMPLETED_KEPT = 7 * DAY
 """Seconds that a completed task is kept; a dead or cancelled one is looked at later."""
 OTHERS_KEPT = 30 * DAY
 NODES_KEPT = DAY
+VECTORS_KEPT = 7 * DAY
+"""A text that comes back before needs no new vector."""
 EVENTS_KEPT = DAY
 """A client may stay away for so long and still miss none."""
 BATCH = 1_000
@@ -53,6 +55,8 @@ class Prune:
             "answers": await self._all(attempt, remove.remove_answers),
             "events": await self._all(attempt, partial(remove.remove_events, age=EVENTS_KEPT)),
             "nodes": await self._all(attempt, partial(remove.remove_nodes, silence=NODES_KEPT)),
+            "document_vectors": await self._all(attempt, remove.remove_document_vectors),
+            "vectors": await self._all(attempt, partial(remove.remove_vectors, age=VECTORS_KEPT)),
         }
         await self._feed.trim()
         _log.info("leftovers.pruned", **counts)

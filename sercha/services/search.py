@@ -10,7 +10,9 @@ import structlog
 from sercha.domain.document import Chunk, Document
 from sercha.domain.query import SearchMode, SearchQuery
 from sercha.domain.snippet import Snippet, make_snippet
-from sercha.services.ports import DocumentStore, SearchIndex
+from sercha.services.ports import DocumentStore, IndexPage, SearchIndex
+from sercha.services.ports.vector_search import VectorSearch
+from sercha.services.query_vectors import QueryVectors
 from sercha.telemetry import metrics
 
 _log = structlog.get_logger()
@@ -46,9 +48,18 @@ class SearchPage:
 class Search:
     """Answers queries on one index."""
 
-    def __init__(self, index: SearchIndex, documents: DocumentStore) -> None:
+    def __init__(
+        self,
+        index: SearchIndex,
+        documents: DocumentStore,
+        vectors: QueryVectors | None = None,
+        by_vector: VectorSearch | None = None,
+    ) -> None:
+        """Without *vectors* and *by_vector* everything is answered by text."""
         self._index = index
         self._documents = documents
+        self._vectors = vectors
+        self._by_vector = by_vector
 
     async def search(self, query: SearchQuery, principals: frozenset[str]) -> SearchPage:
         """Find documents that *principals* may read.
@@ -57,7 +68,7 @@ class Search:
         page may be shorter than its limit. Cancellation only stops reading.
         """
         started_ns = perf_counter_ns()
-        page = await self._index.search(query, principals)
+        mode, page = await self._find(query, principals)
         passages = await self._documents.passages(
             [(hit.document_id, hit.chunk_position) for hit in page.hits], principals
         )
@@ -77,16 +88,29 @@ class Search:
                 )
             )
         took_ns = perf_counter_ns() - started_ns
+        metrics.SEARCHES.labels(mode).inc()
         metrics.SEARCH_DURATION.observe(took_ns / 1e9)
         if page.degraded:
             metrics.SEARCHES_DEGRADED.inc()
             _log.warning("search.degraded", coverage=page.coverage, reasons=page.degraded)
         return SearchPage(
             query=query,
-            mode=SearchMode.TEXT,
+            mode=mode,
             results=tuple(results),
             total=page.total,
             took_ns=took_ns,
             coverage=page.coverage,
             degraded=page.degraded,
         )
+
+    async def _find(
+        self, query: SearchQuery, principals: frozenset[str]
+    ) -> tuple[SearchMode, IndexPage]:
+        """Return hits, and the mode that gave them: by text where there is no vector, or no use of it."""
+        if query.mode is not SearchMode.TEXT and self._vectors and self._by_vector:
+            vector = await self._vectors.find(query.text)
+            if vector is not None:
+                page = await self._by_vector.search_vectors(query, principals, vector)
+                if page is not None:
+                    return query.mode, page
+        return SearchMode.TEXT, await self._index.search(query, principals)

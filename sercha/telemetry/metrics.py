@@ -110,3 +110,18 @@ VESPA_SEARCHES = Counter(
 SEARCHES_DEGRADED = Counter(
     "sercha_searches_degraded_total", "Searches that were answered from a part of the index."
 )
+
+EMBEDDINGS = Counter(
+    "sercha_embeddings_total",
+    "Texts that this process had vectors made of, by what came of it; failed: calls without an answer.",
+    ["outcome"],
+)
+EMBEDDING_PENDING = Gauge(
+    "sercha_embedding_pending",
+    "Documents that lack vectors, as of the last look of the worker that makes them.",
+)
+SEARCHES = Counter(
+    "sercha_searches_total",
+    "Searches that this process answered, by the mode that answered.",
+    ["mode"],
+)

@@ -4,6 +4,7 @@ Each function that opens something is an async context manager, so the order of 
 dependence, and leaving them in reverse is the order of shutdown.
 """
 
+from sercha.wiring.embedding import open_embedding, open_process_embedders
 from sercha.wiring.process import (
     Process,
     open_leases,
@@ -34,9 +35,11 @@ __all__ = [
     "make_sources",
     "make_task_admin",
     "make_worker",
+    "open_embedding",
     "open_feeder",
     "open_leases",
     "open_process",
+    "open_process_embedders",
     "open_search",
     "open_task_queue",
     "warn_of_missing_roots",

@@ -34,7 +34,7 @@ from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.domain.source import ProviderType
 from sercha.errors import Conflict, SettingsError
 from sercha.roles import scheduler, worker
-from sercha.services import events, follow, remote_follow
+from sercha.services import embedding, events, follow, remote_follow
 from sercha.services.announcer import Announcer
 from sercha.services.background import running
 from sercha.services.ports import Connector, TaskQueue
@@ -53,6 +53,7 @@ CHANNELS = (
     remote_follow.CHANNEL,
     scheduler.CHANNEL,
     events.CHANNEL,
+    embedding.CHANNEL,
 )
 
 
@@ -122,7 +123,7 @@ async def open_process(
             dispatch=dispatch,
             node_id=node_id,
             feed=PostgresChangeFeed(pool),
-            documents=PostgresDocumentStore(pool),
+            documents=PostgresDocumentStore(pool, reads_vectors=settings.search_engine == "vespa"),
             sources=PostgresSourceStore(pool),
             schedules=PostgresScheduleStore(pool),
             accounts=PostgresAccountStore(pool),

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from lockd import LeaseStore, OnOverrun
 from sercha.adapters.parsing.text import PlainTextExtractor
 from sercha.adapters.postgres.copies import PostgresCopyStore
+from sercha.adapters.postgres.embeddings import PostgresEmbeddingStore
 from sercha.adapters.postgres.events import PostgresEventFeed
 from sercha.adapters.postgres.idempotency import PostgresAnswerStore
 from sercha.adapters.postgres.leases import PostgresLeaseNames
@@ -28,12 +29,14 @@ from sercha.roles.node import NodeRegistrar
 from sercha.services.accounts import Accounts
 from sercha.services.attempt import Handler
 from sercha.services.documents import Documents
+from sercha.services.embedders import Embedders
 from sercha.services.events import Events
 from sercha.services.idempotency import Idempotency
 from sercha.services.index_care import IndexCare
 from sercha.services.leases import Leases
 from sercha.services.ports.task_admin import TaskAdmin
 from sercha.services.prune import Prune
+from sercha.services.query_vectors import QueryVectors
 from sercha.services.reindex import Reindex
 from sercha.services.scheduler import Ticker
 from sercha.services.schedules import Schedules
@@ -43,6 +46,7 @@ from sercha.services.sync import SyncSource
 from sercha.services.sync_all import SyncAll
 from sercha.telemetry import metrics
 from sercha.version import __version__
+from sercha.wiring.embedding import make_ai_settings
 from sercha.wiring.probes import probe_dispatch, probe_worker
 from sercha.wiring.process import Process
 from sercha.wiring.search import OpenSearch
@@ -184,7 +188,9 @@ def make_probes(process: Process) -> ProbeServices:
     )
 
 
-def make_api_services(process: Process, leases: LeaseStore, search: OpenSearch) -> ApiServices:
+def make_api_services(
+    process: Process, leases: LeaseStore, search: OpenSearch, embedders: Embedders
+) -> ApiServices:
     """Put everything behind the API together."""
     settings = process.settings
     options = ApiOptions(
@@ -193,9 +199,16 @@ def make_api_services(process: Process, leases: LeaseStore, search: OpenSearch) 
     )
     return ApiServices(
         accounts=make_accounts(process),
+        ai=make_ai_settings(process),
+        vectors=search.vectors,
         sources=make_sources(process),
         documents=Documents(process.documents),
-        search=Search(search.index, process.documents),
+        search=Search(
+            search.index,
+            process.documents,
+            QueryVectors(PostgresEmbeddingStore(process.pool), embedders),
+            search.by_vector,
+        ),
         index=IndexCare(search.index, process.feed, search.follower),
         queue=process.queue,
         task_admin=make_task_admin(process),

@@ -6,8 +6,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import trio
+
 from lockd import LeaseStore, OnOverrun
 from sercha.adapters.embedded_index import open_embedded_index
+from sercha.adapters.postgres.embeddings import PostgresEmbeddingStore
 from sercha.adapters.postgres.generations import PostgresGenerationStore
 from sercha.adapters.vespa import open_vespa_index
 from sercha.adapters.vespa.index import VespaIndex
@@ -15,6 +18,7 @@ from sercha.errors import SettingsError
 from sercha.roles.feeder import Feeder
 from sercha.services.follow import Follower, Following
 from sercha.services.ports import SearchIndex
+from sercha.services.ports.vector_search import VectorSearch, VectorsState
 from sercha.services.remote_follow import RemoteFollower
 from sercha.telemetry.health import ComponentHealth
 from sercha.wiring.probes import probe_index
@@ -33,6 +37,20 @@ class OpenSearch:
     follower: Following
     count: Callable[[], Awaitable[int]] | None = None
     """Counts the documents of this process's copy; None where there is no such copy."""
+    is_vespa: bool = False
+    by_vector: VectorSearch | None = None
+    """None: it finds by text only."""
+
+    async def vectors(self) -> VectorsState:
+        """Say whether the engine can use vectors."""
+        await trio.lowlevel.checkpoint()
+        if not self.is_vespa:
+            return VectorsState(is_usable=False, message="the embedded engine finds by text only")
+        is_healthy = self.follower.state.error is None
+        if self.by_vector is None:
+            message = "vectors need VESPA_CONFIG_URL: their fields are deployed there"
+            return VectorsState(False, True, is_healthy, message)
+        return VectorsState(is_usable=True, is_vespa=True, is_healthy=is_healthy)
 
 
 @asynccontextmanager
@@ -69,7 +87,9 @@ async def _open_embedded(process: Process) -> AsyncGenerator[OpenSearch]:
 async def _open_vespa(process: Process) -> AsyncGenerator[OpenSearch]:
     async with _open_index(process) as index:
         follower = RemoteFollower(index, process.feed, process.notices, CONSUMER)
-        yield OpenSearch(index, follower)
+        # Only what we deploy is known to have the fields.
+        by_vector = index if process.settings.vespa_config_url else None
+        yield OpenSearch(index, follower, is_vespa=True, by_vector=by_vector)
 
 
 @asynccontextmanager
@@ -104,5 +124,6 @@ async def _open_index(process: Process) -> AsyncGenerator[VespaIndex]:
         settings.vespa_config_url,
         PostgresGenerationStore(process.pool, VESPA),
         cluster=settings.vespa_cluster,
+        models=PostgresEmbeddingStore(process.pool).known,
     ) as index:
         yield index

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sercha.roles.api import auth, search, settings, setup, shapes, sources, users
+from sercha.roles.api import (
+    ai_settings,
+    ai_shapes,
+    auth,
+    search,
+    settings,
+    setup,
+    shapes,
+    sources,
+    users,
+)
 from tests.support.api import Api, open_api
 from tests.support.upstream import SHAPES
 
@@ -18,10 +28,13 @@ OURS = {
     "SyncStats": {"documents_unchanged", "documents_read", "documents_skipped"},
     "SyncAcceptedResponse": {"task_id"},
     "Chunk": {"heading"},
+    "SearchResult": {"coverage", "degraded"},
     "SetupRequest": {"setup_token"},
+    "AIProviderInfo": {"requests_per_minute"},
+    "EmbeddingSettingsInput": {"requests_per_minute"},
+    "AISettingsStatus": {"progress", "message"},
     "SourceConfig": {"include_hidden", "exclude", "mount_points"},
     "SearchRequest": {"types", "modified_from", "modified_before", "path"},
-    "SearchResult": {"degraded", "coverage"},
 }
 """Fields that the Go program has not."""
 LEFT_OUT = {"Chunk": {"embedding"}}
@@ -71,7 +84,7 @@ async def test_every_operation_has_schemas_that_resolve(api: Api) -> None:
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_shape_has_the_go_programs_fields(name: str) -> None:
-    rooms = (shapes, auth, search, settings, setup, sources, users)
+    rooms = (shapes, ai_shapes, ai_settings, auth, search, settings, setup, sources, users)
     [model] = {getattr(room, name) for room in rooms if hasattr(room, name)}
 
     assert set(model.model_fields) == SHAPES[name] - LEFT_OUT.get(name, set()) | OURS.get(

@@ -14,9 +14,11 @@ from quart_trio import QuartTrio
 
 from sercha.adapters.clock import SystemClock
 from sercha.adapters.connectors.localfs import Localfs
+from sercha.adapters.embeddings import open_embedder
 from sercha.adapters.postgres.accounts import PostgresAccountStore
 from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.adapters.postgres.documents import PostgresDocumentStore
+from sercha.adapters.postgres.embeddings import PostgresEmbeddingStore
 from sercha.adapters.postgres.events import PostgresEventFeed
 from sercha.adapters.postgres.idempotency import PostgresAnswerStore
 from sercha.adapters.postgres.leases import PostgresLeaseNames, open_postgres_leases
@@ -29,7 +31,7 @@ from sercha.adapters.postgres.sources import PostgresSourceStore
 from sercha.adapters.postgres.task_admin import PostgresTaskAdmin
 from sercha.adapters.postgres.tasks import PostgresTaskQueue
 from sercha.adapters.security.passwords import Argon2Passwords
-from sercha.adapters.security.sealing import MasterKeySeal
+from sercha.adapters.security.sealing import MasterKeySeal, SecretSeal
 from sercha.adapters.security.tokens import JwtTokens
 from sercha.domain.account import Role
 from sercha.domain.document import Chunk, DocumentDraft, DocumentId
@@ -37,6 +39,7 @@ from sercha.domain.query import SearchQuery
 from sercha.domain.source import ProviderType
 from sercha.roles.api import ApiOptions, ApiServices, Traffic, create_app
 from sercha.services.accounts import Accounts
+from sercha.services.ai_settings import AISettings
 from sercha.services.documents import Documents
 from sercha.services.events import CHANNEL, Events
 from sercha.services.follow import Follower
@@ -51,6 +54,7 @@ from sercha.services.ports import (
     IndexPage,
     VerifyReport,
 )
+from sercha.services.ports.vector_search import VectorsState
 from sercha.services.schedules import Schedules
 from sercha.services.search import Search
 from sercha.services.sources import Sources
@@ -175,6 +179,26 @@ class Api:
         return DocumentId(row[0])
 
 
+async def _vectors() -> VectorsState:
+    return VectorsState(is_usable=True, is_vespa=True)
+
+
+def _index_care(
+    index: ListedIndex, feed: PostgresChangeFeed, documents: PostgresDocumentStore
+) -> IndexCare:
+    # Never run: the index is what the test lists.
+    follower = Follower(index, feed, documents, cast("Any", None), lambda: "test")
+    return IndexCare(index, feed, follower)
+
+
+def _ai_settings(pool: ConnectionPool, master_key: bytes) -> AISettings:
+    return AISettings(pool, PostgresEmbeddingStore(pool), SecretSeal(master_key), _open_probe)
+
+
+def _open_probe(base_url: str, model: str, api_key: str | None):
+    return open_embedder(base_url, model, api_key=api_key, call_seconds=1.0)
+
+
 async def _metrics_page() -> tuple[bytes, str]:
     return generate_latest(), CONTENT_TYPE_LATEST
 
@@ -225,6 +249,8 @@ async def open_services(
                 clock,
                 setup_token=setup_token,
             ),
+            ai=AISettings(pool, PostgresEmbeddingStore(pool), SecretSeal(master_key), _open_probe),
+            vectors=_vectors,
             sources=Sources(
                 pool,
                 PostgresSourceStore(pool),
@@ -236,10 +262,7 @@ async def open_services(
             ),
             documents=Documents(documents),
             search=Search(index, documents),
-            # Never run: the index is what the test lists.
-            index=IndexCare(
-                index, feed, Follower(index, feed, documents, cast("Any", None), lambda: "test")
-            ),
+            index=_index_care(index, feed, documents),
             queue=queue,
             task_admin=PostgresTaskAdmin(pool),
             schedules=Schedules(pool, schedules, queue),

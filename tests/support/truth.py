@@ -12,6 +12,7 @@ import trio
 
 from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.adapters.postgres.documents import PostgresDocumentStore
+from sercha.adapters.postgres.embeddings import PostgresEmbeddingStore
 from sercha.adapters.postgres.migrate import migrate
 from sercha.adapters.postgres.notices import PostgresNotices, open_notices
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
@@ -34,6 +35,7 @@ class Truth:
     sources: PostgresSourceStore
     notices: PostgresNotices
     admin: PostgresTaskAdmin
+    embeddings: PostgresEmbeddingStore
 
     async def add_source(self, name: str = "notes", **config: object) -> Source:
         now = datetime.now(UTC)
@@ -105,7 +107,7 @@ async def open_truth(url: str, *, claim_ttl: float = 30.0) -> AsyncIterator[Trut
     async with open_pool(url, max_open=20) as pool:
         await migrate(pool)
         async with open_notices(
-            pool, ["sercha_task", "sercha_change", "sercha_generation"]
+            pool, ["sercha_task", "sercha_change", "sercha_generation", "sercha_ai"]
         ) as notices:
             yield Truth(
                 pool=pool,
@@ -115,4 +117,5 @@ async def open_truth(url: str, *, claim_ttl: float = 30.0) -> AsyncIterator[Trut
                 sources=PostgresSourceStore(pool),
                 notices=notices,
                 admin=PostgresTaskAdmin(pool),
+                embeddings=PostgresEmbeddingStore(pool),
             )

@@ -139,5 +139,22 @@ SHAPES: dict[str, frozenset[str]] = {
             "space_keys",
         ]
     ),
+    "AIProviderInfo": frozenset(["base_url", "has_api_key", "is_configured", "model", "provider"]),
+    "AISettingsResponse": frozenset(["embedding", "llm"]),
+    "AIServiceStatus": frozenset(["available", "embedding_dim", "model", "provider"]),
+    "VespaServiceStatus": frozenset(
+        [
+            "can_upgrade",
+            "connected",
+            "embedding_dim",
+            "embeddings_enabled",
+            "healthy",
+            "schema_mode",
+        ]
+    ),
+    "AISettingsStatus": frozenset(["effective_search_mode", "embedding", "llm", "vespa"]),
+    "UpdateAISettingsRequest": frozenset(["embedding", "llm"]),
+    "EmbeddingSettingsInput": frozenset(["api_key", "base_url", "model", "provider"]),
+    "LLMSettingsInput": frozenset(["api_key", "base_url", "model", "provider"]),
     "SearchRequest": frozenset(["limit", "mode", "offset", "query", "source_ids"]),
 }

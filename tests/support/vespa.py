@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from sercha.adapters.vespa import VespaIndex, open_vespa_index
+from sercha.domain.embedding import EmbeddingModel
 from sercha.services.ports.generations import GenerationStore
 from tests.support.generations import MemoryGenerations
 from tests.vespa import Vespa, open_vespa
@@ -18,12 +19,22 @@ class Setup:
 
     vespa: Vespa
     generations: GenerationStore
+    models: list[EmbeddingModel] = field(default_factory=list)
+    """Whose vectors documents may have."""
     index: VespaIndex = field(init=False)
+
+    async def known_models(self) -> list[EmbeddingModel]:
+        """Return the models, as the database would."""
+        return self.models
 
     def open_index(self) -> AbstractAsyncContextManager[VespaIndex]:
         """Open the adapter, as one more process would."""
         return open_vespa_index(
-            self.vespa.container_urls, [self.vespa.config_url], self.generations, cluster="sercha"
+            self.vespa.container_urls,
+            [self.vespa.config_url],
+            self.generations,
+            cluster="sercha",
+            models=self.known_models,
         )
 
 

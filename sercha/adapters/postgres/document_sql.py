@@ -56,7 +56,7 @@ FROM saved s
 DROP_CHUNKS: LiteralString = "DELETE FROM chunk WHERE document_id = ANY (%(ids)s)"
 
 COPY_CHUNKS: LiteralString = """
-COPY chunk (document_id, position, start_char, end_char, heading) FROM STDIN"""
+COPY chunk (document_id, position, start_char, end_char, heading, content_hash) FROM STDIN"""
 
 # Rows are locked in the order of external ids, here as in SAVE: two writers cannot wait for each other.
 TOUCH: LiteralString = """
@@ -105,6 +105,28 @@ SELECT d.id, d.source_id, d.path, d.title, d.mime_type, d.text, d.readers, d.ver
                  FROM chunk c WHERE c.document_id = d.id), '[]'),
        d.deleted_at IS NOT NULL
 FROM document d WHERE d.id = ANY (%(ids)s)
+"""
+
+# Vectors come as three arrays side by side: models, positions of chunks, vectors. Asked for in the binary format.
+READ_WITH_VECTORS: LiteralString = """
+SELECT d.id, d.source_id, d.path, d.title, d.mime_type, d.text, d.readers, d.version, d.modified_at,
+       coalesce((SELECT jsonb_agg(jsonb_build_array(c.position, c.start_char, c.end_char, c.heading)
+                                  ORDER BY c.position)
+                 FROM chunk c WHERE c.document_id = d.id), '[]'),
+       d.deleted_at IS NOT NULL,
+       coalesce((SELECT max(n.number) FROM document_embedding n
+                 WHERE n.document_id = d.id AND n.version = d.version), 0),
+       coalesce(v.models, '{}'), coalesce(v.positions, '{}'), coalesce(v.vectors, '{}')
+FROM document d LEFT JOIN LATERAL (
+    SELECT array_agg(m.name) AS models, array_agg(c.position) AS positions,
+           array_agg(e.vector) AS vectors
+    FROM embedding_model m
+    JOIN document_embedding n ON n.model = m.name AND n.document_id = d.id AND n.version = d.version
+    JOIN chunk c ON c.document_id = d.id
+    JOIN embedding e ON e.model = m.name AND e.content_hash = c.content_hash AND e.vector IS NOT NULL
+    WHERE m.state <> 'retired'
+) v ON true
+WHERE d.id = ANY (%(ids)s)
 """
 
 # A document may have lost the hit's chunk since it was indexed: then its first one stands in, and a

@@ -16,6 +16,7 @@ from sercha.adapters.postgres import document_sql as sql
 from sercha.adapters.postgres.pool import ConnectionPool
 from sercha.adapters.postgres.transaction import connection_of
 from sercha.domain.document import Chunk, Document, DocumentDraft, DocumentId, IndexedDocument
+from sercha.domain.embedding import Vector, content_hash, embedded_text
 from sercha.domain.source import SyncStats
 from sercha.services.ports import Change, KnownItem, Passage, Transaction
 
@@ -23,8 +24,10 @@ from sercha.services.ports import Change, KnownItem, Passage, Transaction
 class PostgresDocumentStore:
     """`sercha.services.ports.DocumentStore` on one pool."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, *, reads_vectors: bool = False) -> None:
+        """With *reads_vectors* `read` gives each document its vectors, for an engine that keeps them."""
         self._pool = pool
+        self._reads_vectors = reads_vectors
 
     async def known(
         self, source_id: UUID, *, after: str | None, through: str | None
@@ -52,9 +55,7 @@ class PostgresDocumentStore:
             for draft in drafts:
                 document_id = saved[draft.external_id][0]
                 for chunk in draft.chunks:
-                    await copy.write_row(
-                        (document_id, chunk.position, chunk.start, chunk.end, chunk.heading)
-                    )
+                    await copy.write_row((document_id, *_chunk_row(draft.text, chunk)))
         added = sum(1 for _, is_new in saved.values() if is_new)
         return SyncStats(
             documents_added=added,
@@ -116,7 +117,12 @@ class PostgresDocumentStore:
 
     async def read(self, document_ids: Sequence[DocumentId]) -> list[Change]:
         """Return the present state of each, in the order given, all as of one moment."""
-        rows = {row[0]: row for row in await self._run(sql.READ, {"ids": list(document_ids)})}
+        statement = sql.READ_WITH_VECTORS if self._reads_vectors else sql.READ
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                statement, {"ids": list(document_ids)}, binary=self._reads_vectors
+            )
+            rows = {row[0]: row for row in await cursor.fetchall()}
         return [_change(document_id, rows.get(document_id)) for document_id in document_ids]
 
     async def passages(
@@ -171,8 +177,24 @@ def _change(document_id: DocumentId, row: tuple[Any, ...] | None) -> Change:
         version=version,
         modified_at=row[8],
         chunks=tuple(Chunk(*chunk) for chunk in row[9]),
+        vectors=_vectors(len(row[9]), *row[12:15]) if len(row) > 12 else {},
+        vectors_number=row[11] if len(row) > 11 else 0,
     )
     return Change(document_id, document)
+
+
+def _chunk_row(text: str, chunk: Chunk) -> tuple[int, int, int, str, bytes]:
+    digest = content_hash(embedded_text(chunk.heading, text[chunk.start : chunk.end]))
+    return chunk.position, chunk.start, chunk.end, chunk.heading, digest
+
+
+def _vectors(
+    count: int, models: Sequence[str], positions: Sequence[int], packed: Sequence[bytes]
+) -> dict[str, tuple[Vector | None, ...]]:
+    found: dict[str, list[Vector | None]] = {}
+    for model, position, content in zip(models, positions, packed, strict=True):
+        found.setdefault(model, [None] * count)[position] = Vector(bytes(content))
+    return {model: tuple(vectors) for model, vectors in found.items()}
 
 
 def _columns(source_id: UUID, drafts: Sequence[DocumentDraft]) -> dict[str, Any]:

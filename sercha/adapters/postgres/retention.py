@@ -36,6 +36,30 @@ DELETE FROM node WHERE id IN (
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 """
 
+# Nobody notes documents as complete meanwhile, nor wants a retired model back: what is removed here is in nobody's use.
+_ALONE: LiteralString = "LOCK TABLE embedding_model, document_embedding IN SHARE ROW EXCLUSIVE MODE"
+
+_DOCUMENT_VECTORS: LiteralString = """
+DELETE FROM document_embedding WHERE ctid = ANY (ARRAY(
+    SELECT e.ctid FROM document_embedding e
+    JOIN embedding_model m ON m.name = e.model JOIN document d ON d.id = e.document_id
+    WHERE m.state = 'retired' OR d.deleted_at IS NOT NULL LIMIT %(limit)s))
+"""
+
+_VECTORS: LiteralString = """
+DELETE FROM embedding WHERE ctid = ANY (ARRAY(
+    SELECT e.ctid FROM embedding e JOIN embedding_model m ON m.name = e.model
+    WHERE m.state = 'retired' OR e.created_at < now() - make_interval(secs => %(age)s)
+      AND NOT EXISTS (SELECT 1 FROM chunk c WHERE c.content_hash = e.content_hash)
+    LIMIT %(limit)s))
+"""
+
+_MODELS: LiteralString = """
+DELETE FROM embedding_model m WHERE m.state = 'retired'
+AND NOT EXISTS (SELECT 1 FROM embedding e WHERE e.model = m.name)
+AND NOT EXISTS (SELECT 1 FROM document_embedding e WHERE e.model = m.name)
+"""
+
 
 class PostgresRetentionStore:
     """`sercha.services.ports.retention.RetentionStore` on one pool."""
@@ -62,6 +86,22 @@ class PostgresRetentionStore:
     async def remove_nodes(self, *, silence: float, limit: int) -> int:
         """Remove processes that were not heard of for *silence* seconds."""
         return await self._run(_NODES, silence=silence, limit=limit)
+
+    async def remove_document_vectors(self, *, limit: int) -> int:
+        """Forget which deleted documents have vectors, and which have those of retired models."""
+        return await self._run_alone(_DOCUMENT_VECTORS, limit=limit)
+
+    async def remove_vectors(self, *, age: float, limit: int) -> int:
+        """Remove vectors of retired models, and those older than *age* seconds of which no chunk has the text."""
+        removed = await self._run_alone(_VECTORS, age=age, limit=limit)
+        if removed < limit:
+            await self._run_alone(_MODELS)
+        return removed
+
+    async def _run_alone(self, statement: LiteralString, **parameters: Any) -> int:
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_ALONE)
+            return (await connection.execute(statement, parameters)).rowcount
 
     async def _run(self, statement: LiteralString, **parameters: Any) -> int:
         async with self._pool.connection() as connection:

@@ -33,18 +33,42 @@ class MasterKeySeal:
 
     def close(self, content: bytes, context: bytes) -> bytes:
         """Encrypt *content* so that it opens only with the same *context*."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return FORMAT + nonce + self._cipher.encrypt(nonce, content, context)
+        return _sealed(self._cipher, content, context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes | None:
         """Decrypt; None when it was sealed with another key or for another context."""
-        if sealed[:1] != FORMAT:
-            return None
-        nonce, encrypted = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
-        try:
-            return self._cipher.decrypt(nonce, encrypted, context)
-        except (InvalidTag, ValueError):
-            return None
+        return _opened(self._cipher, sealed, context)
+
+
+class SecretSeal:
+    """Satisfies `sercha.services.ports.secrets.SecretSeal`: keeps keys of other services under ``MASTER_KEY``."""
+
+    def __init__(self, master_key: bytes) -> None:
+        self._cipher = AESGCM(_derived(master_key, b"sercha stored secret"))
+
+    def close(self, secret: str, context: str) -> bytes:
+        """Encrypt *secret* so that it opens only with the same *context*."""
+        return _sealed(self._cipher, secret.encode(), context.encode())
+
+    def open(self, sealed: bytes, context: str) -> str | None:
+        """Decrypt; None when it was sealed with another key or for another context."""
+        content = _opened(self._cipher, sealed, context.encode())
+        return None if content is None else content.decode()
+
+
+def _sealed(cipher: AESGCM, content: bytes, context: bytes) -> bytes:
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return FORMAT + nonce + cipher.encrypt(nonce, content, context)
+
+
+def _opened(cipher: AESGCM, sealed: bytes, context: bytes) -> bytes | None:
+    if sealed[:1] != FORMAT:
+        return None
+    nonce, encrypted = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+    try:
+        return cipher.decrypt(nonce, encrypted, context)
+    except (InvalidTag, ValueError):
+        return None
 
 
 def _derived(master_key: bytes, purpose: bytes) -> bytes:

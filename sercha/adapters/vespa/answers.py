@@ -149,8 +149,16 @@ def _hits(root: Mapping[str, Any]) -> Iterator[IndexHit]:
         if not math.isfinite(score):
             raise Unavailable("Vespa ranks with no number", code="search-failed")
         features = as_object(fields.get("matchfeatures"))
-        scores = as_object(features.get(CHUNK_SCORES))
-        yield IndexHit(DocumentId(fields["number"]), _best_chunk(scores), score)
+        yield IndexHit(DocumentId(fields["number"]), _best_chunk(_scores(features)), score)
+
+
+def _scores(features: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what tells the best chunk: its words, else the vector that is closest."""
+    by_words = as_object(features.get(CHUNK_SCORES))
+    if any(score > 0 for score in as_object(by_words.get("cells", by_words)).values()):
+        return by_words
+    names = (name for name in features if name.startswith("closest("))
+    return as_object(features.get(next(names, CHUNK_SCORES)))
 
 
 def _best_chunk(scores: Mapping[str, Any]) -> int:

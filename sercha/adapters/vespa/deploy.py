@@ -22,6 +22,8 @@ import trio
 from sercha.adapters.vespa.connections import CONNECT_TIME
 from sercha.adapters.vespa.merge import merge
 from sercha.adapters.vespa.messages import Reply, as_object
+from sercha.adapters.vespa.names import DOCUMENT
+from sercha.adapters.vespa.package import VectorField, vector_fields_of
 from sercha.errors import Rejected, Unavailable
 from sercha.services.backoff import Backoff
 
@@ -89,6 +91,23 @@ class Deployer:
             await self._wait_for_containers(client)
         _log.info("vespa.deployed", session=deployment.session)
         return deployment
+
+    async def vector_fields(self) -> list[VectorField]:
+        """Return the fields of vectors that Vespa has now: a deployment without them would throw their vectors away.
+
+        Raises:
+            Rejected: as in `deploy`.
+            Unavailable: no config server answers (``vespa-away``).
+        """
+        async with httpx.AsyncClient(
+            trust_env=False, timeout=httpx.Timeout(None, connect=CONNECT_TIME)
+        ) as client:
+            path = f"{_APPLICATION}/content/schemas/{DOCUMENT}.sd"
+            reply = await self._ask(client, "GET", path)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            return []
+        self._expect(reply)
+        return vector_fields_of(reply.content.decode("utf-8", "replace"))
 
     async def _fetch(self, client: httpx.AsyncClient) -> dict[str, bytes]:
         """Return every file of the active application; empty: there is none."""

@@ -6,22 +6,26 @@ is gone, nor of a document that was closed to the reader since.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sercha.adapters.text_analysis.analysis import tokenise
 from sercha.adapters.text_analysis.folder_keys import folder_keys
 from sercha.adapters.text_analysis.names import names_of
+from sercha.adapters.vespa.names import vectors_field
 from sercha.adapters.vespa.tokens import spell, spell_all
 from sercha.domain.document import Chunk, IndexedDocument
+from sercha.domain.embedding import Vector
 from sercha.domain.filters import microseconds, type_names
 
 GAP = spell("")
 """Stands between texts of one field: no query has it, so no phrase goes across."""
 
 
-def document_fields(generation: str, document: IndexedDocument) -> dict[str, Any]:
-    """Return the fields of a live document; slow for long texts, so only off the loop."""
+def document_fields(
+    generation: str, document: IndexedDocument, models: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the fields of a live document, with its vectors of *models*; slow for long texts, so only off the loop."""
     text = tokenise(document.text)
     fragments = set(text.fragments)
     names: dict[str, list[str]] = {}
@@ -34,6 +38,7 @@ def document_fields(generation: str, document: IndexedDocument) -> dict[str, Any
         "generation": generation,
         "number": document.id,
         "version": document.version,
+        "revision": document.revision,
         "deleted": 0,
         "chunk_count": len(document.chunks),
         "source": document.source_id.hex,
@@ -49,7 +54,16 @@ def document_fields(generation: str, document: IndexedDocument) -> dict[str, Any
         fields[field] = f" {GAP} ".join(texts)
     if document.modified_at is not None:
         fields["modified"] = microseconds(document.modified_at)
+    for model in models:
+        if vectors := document.vectors.get(model):
+            fields[vectors_field(model)] = _blocks(vectors)
     return fields
+
+
+def _blocks(vectors: Sequence[Vector | None]) -> dict[str, Any]:
+    """Write vectors by the position of their chunk, in hexadecimal: exact, and a third of the length."""
+    present = {str(at): each.big_endian().hex() for at, each in enumerate(vectors) if each}
+    return {"blocks": present}
 
 
 def _chunk_words(document: IndexedDocument, chunk: Chunk) -> str:

@@ -11,7 +11,7 @@ numbered, and each names the one before: a feeder that was replaced meanwhile fi
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -30,12 +30,14 @@ from sercha.adapters.vespa.deploy import Deployer
 from sercha.adapters.vespa.fields import document_fields
 from sercha.adapters.vespa.messages import Reply, Request, json_request
 from sercha.adapters.vespa.names import DOCUMENT, POSITION, document_path, position_path
-from sercha.adapters.vespa.package import make_package
-from sercha.adapters.vespa.queries import text_query
+from sercha.adapters.vespa.package import VectorField, make_package
+from sercha.adapters.vespa.queries import text_query, vector_query
 from sercha.adapters.vespa.throttle import Throttle
 from sercha.adapters.vespa.versions import read_versions
 from sercha.adapters.vespa.visits import remove_all
 from sercha.adapters.vespa.writer import CLIENT_TIME, SERVER_TIME, Write, open_writer
+from sercha.domain.document import VECTORS_BITS
+from sercha.domain.embedding import EmbeddingModel
 from sercha.domain.query import SearchQuery
 from sercha.errors import Transient, Unavailable
 from sercha.services.ports import (
@@ -46,6 +48,7 @@ from sercha.services.ports import (
     VerifyReport,
 )
 from sercha.services.ports.generations import GenerationStore
+from sercha.services.ports.vector_search import QueryVector
 from sercha.services.retry import retrying
 
 SEARCH_CONNECTIONS = 64
@@ -62,7 +65,14 @@ TOMBSTONE_SECONDS = 24 * 3600.0
 RETIRED_SECONDS = 10.0
 """How long a generation is kept after another one took its place: every API has heard of that by then."""
 
+Models = Callable[[], Awaitable[Sequence[EmbeddingModel]]]
+
 _log = structlog.get_logger()
+
+
+async def _no_models() -> Sequence[EmbeddingModel]:
+    await trio.lowlevel.checkpoint()
+    return ()
 
 
 @asynccontextmanager
@@ -72,6 +82,7 @@ async def open_vespa_index(
     generations: GenerationStore,
     *,
     cluster: str,
+    models: Models = _no_models,
 ) -> AsyncGenerator[VespaIndex]:
     """Open connections to *container_urls* as they are needed, those of searches apart from those of documents.
 
@@ -80,6 +91,7 @@ async def open_vespa_index(
         config_urls: where the application is deployed; none: somebody else does it.
         generations: which generation answers.
         cluster: the content cluster with the documents.
+        models: which models' vectors documents may have.
     """
     async with (
         open_containers(container_urls, connections=SEARCH_CONNECTIONS) as searches,
@@ -88,7 +100,9 @@ async def open_vespa_index(
         low = FEED_LOW * len(container_urls)
         throttle = Throttle(low, FEED_CONNECTIONS * len(container_urls))
         deployer = Deployer(config_urls, container_urls) if config_urls else None
-        yield VespaIndex(searches, feed, generations, throttle, deployer, cluster=cluster)
+        yield VespaIndex(
+            searches, feed, generations, throttle, deployer, cluster=cluster, models=models
+        )
 
 
 class VespaIndex:
@@ -103,6 +117,7 @@ class VespaIndex:
         deployer: Deployer | None = None,
         *,
         cluster: str,
+        models: Models = _no_models,
         clock: Callable[[], float] = time,
     ) -> None:
         self._asker = Asker(searches)
@@ -111,6 +126,9 @@ class VespaIndex:
         self._throttle = throttle
         self._deployer = deployer
         self._cluster = cluster
+        self._models = models
+        self._fields: frozenset[str] = frozenset()
+        """The models whose field Vespa has, as this feeder knows: vectors of others would be refused."""
         self._clock = clock
         self._lane = trio.Lock()
         self._places: dict[str, int] = {}
@@ -167,6 +185,7 @@ class VespaIndex:
             try:
                 async with open_writer(self._feed, self._throttle) as writer:
                     async for batch in batches:
+                        await self._make_room_for_vectors(batch)
                         for change in batch:
                             await writer.submit(self._as_write(building, change))
                 await self._save_position(building, position)
@@ -199,6 +218,30 @@ class VespaIndex:
             return IndexPage((), 0)
         return self._asker.page(await self._asker.ask(body, seconds=SEARCH_SECONDS))
 
+    async def search_vectors(
+        self, query: SearchQuery, principals: frozenset[str], vector: QueryVector
+    ) -> IndexPage | None:
+        """Find documents by *vector*, and in hybrid mode by their words as well; None: Vespa cannot by this model.
+
+        Reaches as far as the best thousand.
+
+        Raises:
+            Unavailable: Vespa gave no answer in time (``vespa-away``).
+        """
+        if not self.generation:
+            return IndexPage((), 0)
+        plans = plan_terms(query)
+        body = vector_query(plans, query, principals, vector, generation=self.generation)
+        if body is None:
+            return IndexPage((), 0)
+        try:
+            return self._asker.page(await self._asker.ask(body, seconds=SEARCH_SECONDS))
+        except Unavailable as error:
+            if error.error_code != "search-failed":
+                raise
+            _log.warning("vespa.no_vectors", model=vector.model, error=error.message)
+            return None
+
     def spans(self, query: SearchQuery, text: str) -> list[tuple[int, int]]:
         """Where the query's terms are in *text*; for texts of snippet size."""
         return find_spans(plan_terms(query), text)
@@ -216,8 +259,17 @@ class VespaIndex:
             Unavailable: a config server or a container does not answer (``vespa-away``).
         """
         if self._deployer is not None:
-            package = make_package(cluster=self._cluster)
+            models = await self._models()
+            fields = [VectorField(each.name, each.dimensions) for each in models]
+            package = make_package(fields, cluster=self._cluster)
             await self._deployer.deploy(package, cluster=self._cluster)
+            self._fields = frozenset(each.name for each in models)
+
+    async def _make_room_for_vectors(self, changes: Sequence[Change]) -> None:
+        """Deploy again when vectors come that Vespa has no field for."""
+        coming = {name for each in changes if each.document for name in each.document.vectors}
+        if coming - self._fields and self._deployer is not None:
+            await self.prepare()
 
     async def sweep(self) -> None:
         """Remove for good what nobody can find any more: old tombstones, and retired generations.
@@ -236,6 +288,7 @@ class VespaIndex:
             _log.info("vespa.generation_removed", generation=generation)
 
     async def _write(self, generation: str, changes: Sequence[Change]) -> None:
+        await self._make_room_for_vectors(changes)
         for is_removal in (True, False):
             async with open_writer(self._feed, self._throttle) as writer:
                 for change in changes:
@@ -254,9 +307,9 @@ class VespaIndex:
         def make() -> Request:
             assert change.document is not None
             content = {
-                "condition": f"{DOCUMENT}.version < {change.document.version}",
+                "condition": f"{DOCUMENT}.revision < {change.document.revision}",
                 "create": True,
-                "fields": document_fields(generation, change.document),
+                "fields": document_fields(generation, change.document, self._fields),
             }
             return json_request("POST", target, content)
 
@@ -264,14 +317,16 @@ class VespaIndex:
 
     def _burial(self, target: str, version: int) -> Request:
         """Hide the document and keep older writes away; on single numbers only, so in a full cluster too."""
+        revision = min(((version + 1) << VECTORS_BITS) - 1, VERSION_MAX)
         return json_request(
             "PUT",
             target,
             {
-                "condition": f"{DOCUMENT}.version < {version}",
+                "condition": f"{DOCUMENT}.revision < {revision}",
                 "create": True,
                 "fields": {
                     "version": {"assign": version},
+                    "revision": {"assign": revision},
                     "deleted": {"assign": 1},
                     "deleted_at": {"assign": int(self._clock())},
                 },

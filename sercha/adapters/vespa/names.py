@@ -28,3 +28,13 @@ def document_path(generation: str, number: int) -> str:
 def position_path(generation: str) -> str:
     """Return the path of a generation's position."""
     return f"/document/v1/{generation}/{POSITION}/docid/position"
+
+
+def vectors_field(model: str) -> str:
+    """Return the field with the vectors of a model."""
+    return f"vectors_{model}"
+
+
+def vector_profile(mode: str, model: str) -> str:
+    """Return the rank profile for searches in *mode*, ``semantic`` or ``hybrid``, by the vectors of a model."""
+    return f"{mode}_{model}"

@@ -7,6 +7,7 @@ model, of another dimension too, needs no re-feeding before the old one is given
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import quoteattr
@@ -21,6 +22,8 @@ from sercha.adapters.vespa.names import (
     SUMMARY,
     TEXT_FIELDS,
     TEXT_PROFILE,
+    vector_profile,
+    vectors_field,
 )
 from sercha.domain.query import LIMIT_MAX, WINDOW_MAX
 
@@ -45,7 +48,7 @@ class VectorField:
     @property
     def field(self) -> str:
         """The field of the document type."""
-        return f"vectors_{self.name}"
+        return vectors_field(self.name)
 
     @property
     def tensor(self) -> str:
@@ -54,7 +57,7 @@ class VectorField:
 
     def profile(self, mode: str) -> str:
         """The rank profile for searches in *mode*, ``semantic`` or ``hybrid``."""
-        return f"{mode}_{self.name}"
+        return vector_profile(mode, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,12 @@ def make_package(
     if nodes:
         files["hosts.xml"] = _hosts(nodes)
     return {path: text.encode() for path, text in files.items()}
+
+
+def vector_fields_of(schema: str) -> list[VectorField]:
+    """Return the fields of vectors that a schema of ours has, of whatever version."""
+    found = re.findall(r"field vectors_(\w+) type tensor<float>\(chunk\{\}, ?x\[(\d+)\]\)", schema)
+    return [VectorField(name, int(dimensions)) for name, dimensions in found]
 
 
 QUERY_PROFILE_FILE = f"""\
@@ -114,6 +123,7 @@ def document_schema(vectors: Sequence[VectorField]) -> str:
         _exact("generation", "string", is_filter=True),
         _number("number", is_searched=True),
         _number("version"),
+        _number("revision"),
         _number("deleted", is_searched=True),
         _number("deleted_at"),
         _number("chunk_count"),

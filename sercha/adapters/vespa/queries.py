@@ -14,10 +14,19 @@ from typing import Any
 from sercha.adapters.text_analysis.folder_keys import folder_key
 from sercha.adapters.text_analysis.terms import TermPlan, Tokens
 from sercha.adapters.vespa.fields import list_parameter
-from sercha.adapters.vespa.names import DOCUMENT, QUERY_PROFILE, SUMMARY, TEXT_PROFILE
+from sercha.adapters.vespa.names import (
+    DOCUMENT,
+    QUERY_PROFILE,
+    SUMMARY,
+    TEXT_PROFILE,
+    vector_profile,
+    vectors_field,
+)
+from sercha.adapters.vespa.package import FUSED
 from sercha.adapters.vespa.tokens import spell, spell_all
 from sercha.domain.filters import microseconds
-from sercha.domain.query import Occurrence, SearchQuery
+from sercha.domain.query import Occurrence, SearchMode, SearchQuery
+from sercha.services.ports.vector_search import QueryVector
 
 PREFIX = "sercha_"
 """Begins the names of our parameters: Vespa has its own, `sources` among them."""
@@ -93,16 +102,55 @@ def text_query(
     conditions += [f"!{clause}" for clause in terms.excluded]
     ranked = [*(terms.optional if terms.required else ()), *terms.chunks]
     where = f"rank({', '.join([' and '.join(conditions), *ranked])})"
+    return {**_request(where, query, TEXT_PROFILE), **parameters}
+
+
+def vector_query(
+    plans: Sequence[TermPlan],
+    query: SearchQuery,
+    principals: frozenset[str],
+    vector: QueryVector,
+    *,
+    generation: str,
+) -> dict[str, Any] | None:
+    """Return the body of a request in the query's mode, semantic or hybrid; None when nothing can match.
+
+    What must be there or must not be there holds in both modes; the vector only ever stands beside optional terms.
+    """
+    terms = _terms(plans)
+    if terms is None or not principals:
+        return None
+    parameters: dict[str, str] = dict(terms.parameters)
+    near = f"({{targetHits:{FUSED}}}nearestNeighbor({vectors_field(vector.model)}, vector))"
+    is_semantic = query.mode is SearchMode.SEMANTIC
+    if is_semantic:
+        conditions, ranked = [near, *terms.required], []
+    elif terms.required:
+        conditions, ranked = [*terms.required], [near, *terms.optional, *terms.chunks]
+    else:
+        conditions, ranked = [f"({' or '.join([near, *terms.optional])})"], terms.chunks
+    conditions += _filters(query, principals, generation, parameters)
+    conditions += [f"!{clause}" for clause in terms.excluded]
+    where = " and ".join(conditions)
+    if ranked:
+        where = f"rank({', '.join([where, *ranked])})"
+    return {
+        **_request(where, query, vector_profile(query.mode, vector.model)),
+        "input.query(vector)": vector.vector.values(),
+        **parameters,
+    }
+
+
+def _request(where: str, query: SearchQuery, profile: str) -> dict[str, Any]:
     return {
         "yql": f"select number, matchfeatures from {DOCUMENT} where {where}",
         "queryProfile": QUERY_PROFILE,
-        "ranking": TEXT_PROFILE,
+        "ranking": profile,
         "hits": query.limit,
         "offset": query.offset,
         "presentation.summary": SUMMARY,
         "presentation.format.tensors": "short-value",
         "model.language": "en",
-        **parameters,
     }
 
 

@@ -6,6 +6,7 @@ from quart_trio import QuartTrio
 
 from sercha.roles.api import (
     admin,
+    ai_settings,
     auth,
     documents,
     events,
@@ -31,6 +32,7 @@ PREFIX = "/api/v1"
 
 _ROOMS = (
     admin,
+    ai_settings,
     auth,
     documents,
     events,

@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 from sercha.roles.api.client import Network
 from sercha.roles.api.traffic import Traffic
 from sercha.services.accounts import Accounts
+from sercha.services.ai_settings import AISettings
 from sercha.services.documents import Documents
 from sercha.services.events import Events
 from sercha.services.idempotency import Idempotency
@@ -18,6 +19,7 @@ from sercha.services.index_care import IndexCare
 from sercha.services.leases import Leases
 from sercha.services.ports import NodeStore, TaskQueue
 from sercha.services.ports.task_admin import TaskAdmin
+from sercha.services.ports.vector_search import VectorsState
 from sercha.services.schedules import Schedules
 from sercha.services.search import Search
 from sercha.services.sources import Sources
@@ -61,6 +63,9 @@ class ApiServices(ProbeServices):
     """The services behind the API; made by the wiring, closed by nobody here."""
 
     accounts: Accounts
+    ai: AISettings
+    vectors: Callable[[], Awaitable[VectorsState]]
+    """Whether the engine can use vectors."""
     sources: Sources
     documents: Documents
     search: Search

@@ -22,7 +22,7 @@ PAGE_LIMIT_MAX = 100
 PAGE_OFFSET_MAX = 1_000_000
 
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
-_SECRET = {"password", "refresh_token", "setup_token"}
+_SECRET = {"api_key", "password", "refresh_token", "setup_token"}
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _VALUE_CHARS_SHOWN = 40
 

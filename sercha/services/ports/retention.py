@@ -27,3 +27,11 @@ class RetentionStore(Protocol):
     async def remove_nodes(self, *, silence: float, limit: int) -> int:
         """Processes that were not heard of for *silence* seconds."""
         ...
+
+    async def remove_document_vectors(self, *, limit: int) -> int:
+        """Notes on vectors of deleted documents, and of retired models."""
+        ...
+
+    async def remove_vectors(self, *, age: float, limit: int) -> int:
+        """Vectors of retired models, and those older than *age* seconds that no chunk has the text of."""
+        ...

@@ -1,0 +1,133 @@
+"""Models and vectors as rows; a vector is kept by the hash of its text, so what moves or comes again costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString
+from uuid import UUID
+
+from sercha.adapters.postgres import embedding_sql as sql
+from sercha.adapters.postgres.pool import Connection, ConnectionPool
+from sercha.adapters.postgres.transaction import connection_of
+from sercha.domain.document import DocumentId
+from sercha.domain.embedding import EmbeddingModel, Refused, Vector, embedded_text
+from sercha.services.ports import Transaction
+from sercha.services.ports.embeddings import EmbeddingProgress, ModelState, StoredModel
+
+CHANNEL = "sercha_ai"
+"""Told when other models are wanted, or another one answers."""
+
+
+class PostgresEmbeddingStore:
+    """`sercha.services.ports.embeddings.EmbeddingStore` on one pool."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    async def models(self) -> list[StoredModel]:
+        """Return the current model, then the one that is being filled, of those that there are."""
+        rows = await self._run(sql.MODELS, {})
+        return [
+            StoredModel(EmbeddingModel(*row[:3]), row[3], ModelState(row[4]), row[5], row[6])
+            for row in rows
+        ]
+
+    async def known(self) -> list[EmbeddingModel]:
+        """Return all models of which there may be vectors, retired ones too: a search may still ask by one."""
+        return [EmbeddingModel(*row) for row in await self._run(sql.KNOWN, {})]
+
+    async def configure(
+        self, tx: Transaction, stored: StoredModel, *, changed_by: UUID | None
+    ) -> None:
+        """Let *stored* be the model that is wanted; all processes are told."""
+        connection = connection_of(tx)
+        values = {
+            "name": stored.name,
+            "provider": stored.provider,
+            "base_url": stored.model.base_url,
+            "model": stored.model.model,
+            "dimensions": stored.model.dimensions,
+            "api_key": stored.sealed_key,
+            "requests_per_minute": stored.requests_per_minute,
+            "created_by": changed_by,
+            "states": ["filling"],
+        }
+        async with _alone(connection):
+            await connection.execute(sql.FORGET_DONE, values)
+            await connection.execute(sql.RETIRE, values)
+            await connection.execute(sql.CONFIGURE, values)
+
+    async def clear(self, tx: Transaction) -> None:
+        """Want no model any more; all processes are told."""
+        connection = connection_of(tx)
+        async with _alone(connection):
+            await connection.execute(sql.RETIRE, {"states": ["filling", "current"], "name": ""})
+
+    async def lacking(
+        self, model: str, *, after: DocumentId, limit: int
+    ) -> list[tuple[DocumentId, int]]:
+        """Return documents above *after* whose present version has no vectors yet, with their sizes in bytes."""
+        rows = await self._run(sql.LACKING, {"model": model, "after": after, "limit": limit})
+        return [(row[0], row[1]) for row in rows]
+
+    async def missing(self, model: str, document_ids: Sequence[DocumentId]) -> dict[bytes, str]:
+        """Return the texts of these documents that are not kept, by hash."""
+        rows = await self._run(sql.MISSING, {"model": model, "ids": list(document_ids)})
+        return {
+            digest: embedded_text(heading, text[start:end])
+            for text, *chunks in rows
+            for digest, start, end, heading in zip(*chunks, strict=True)
+        }
+
+    async def keep(self, model: str, found: Mapping[bytes, Vector | Refused]) -> None:
+        """Keep vectors by hash, and which texts can have none."""
+        vectors = [each.packed if isinstance(each, Vector) else None for each in found.values()]
+        async with self._pool.transaction() as tx:
+            await connection_of(tx).execute(
+                sql.KEEP, {"model": model, "hashes": list(found), "vectors": vectors}
+            )
+
+    async def complete(self, model: str, document_ids: Sequence[DocumentId]) -> int:
+        """Note which of these documents have all their vectors; how many there were."""
+        async with self._pool.transaction() as tx:
+            cursor = await connection_of(tx).execute(
+                sql.COMPLETE, {"model": model, "ids": list(document_ids)}
+            )
+            return cursor.rowcount
+
+    async def progress(self, model: str) -> EmbeddingProgress:
+        """Count the documents, and those that have their vectors."""
+        return EmbeddingProgress(*(await self._run(sql.PROGRESS, {"model": model}))[0])
+
+    async def moment(self) -> str:
+        """Return the present as a ``pg_snapshot``."""
+        return (await self._run("SELECT pg_current_snapshot()::text", {}))[0][0]
+
+    async def promote(self, model: str, *, moment: str, consumer: str | None) -> bool:
+        """Let *model* be current, if nothing lacks vectors any more; whether it is."""
+        values = {"model": model, "name": model, "moment": moment, "consumer": consumer}
+        async with self._pool.transaction() as tx:
+            connection = connection_of(tx)
+            async with _alone(connection):
+                row = await (await connection.execute(sql.IS_DONE, values)).fetchone()
+                assert row is not None
+                if row[0]:
+                    await connection.execute(sql.RETIRE, {"states": ["current"], "name": model})
+                    await connection.execute(sql.PROMOTE, values)
+                return row[0]
+
+    async def _run(
+        self, statement: LiteralString, parameters: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall()
+
+
+@asynccontextmanager
+async def _alone(connection: Connection) -> AsyncGenerator[None]:
+    """Keep others from changing models until the transaction ends, and tell them when it commits."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedding_model'), 0)")
+    yield
+    await connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])

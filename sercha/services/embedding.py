@@ -1,0 +1,175 @@
+"""Making the vectors of all documents, and letting another model take over when all of its vectors are there.
+
+::
+
+    the current model, then the one that is filled:
+        documents that lack vectors ─▶ their texts that are not kept ─▶ endpoint ─▶ kept ─▶ documents noted
+        none lacks any, and the index has them: the filled one becomes current
+
+Each batch is kept as it comes: whoever goes on after a crash asks for at most one batch again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import structlog
+
+from sercha.domain.document import DocumentId
+from sercha.domain.embedding import Vector
+from sercha.errors import SerchaError, Transient
+from sercha.services import follow
+from sercha.services.backoff import Backoff
+from sercha.services.embedders import Embedders
+from sercha.services.ports import Notices
+from sercha.services.ports.embeddings import EmbeddingStore, ModelState, StoredModel
+from sercha.services.waiting import until_any
+from sercha.telemetry import metrics
+
+CHANNEL = "sercha_ai"
+POLL_INTERVAL = 10.0
+"""Seconds between looks when no notice comes; also while the index takes over a new model's vectors."""
+SWAP_INTERVAL = 1.0
+BATCH_DOCUMENTS = 64
+BATCH_BYTES = 4 * 1024 * 1024
+"""Text that is read at once, beyond one document."""
+BATCH_TEXTS = 64
+"""Texts that are sent at once: what a crash can make the endpoint do twice."""
+
+_log = structlog.get_logger()
+
+
+@dataclass
+class EmbeddingState:
+    """What the work is at; read by health."""
+
+    pending: int = 0
+    """Documents that lack vectors of some model, as of the last look."""
+    errors: dict[str, str] = field(default_factory=dict[str, str])
+    """Why there is no progress, by model."""
+
+
+class EmbeddingWork:
+    """Makes vectors until cancelled; two at once do no harm, but cost twice."""
+
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        embedders: Embedders,
+        notices: Notices,
+        *,
+        consumer: str | None = None,
+    ) -> None:
+        """*consumer* is the shared index that must have a model's vectors before searches use it."""
+        self._store = store
+        self._embedders = embedders
+        self._notices = notices
+        self._consumer = consumer
+        self._filled: dict[str, str] = {}
+        """The moments at which models that are filled had all vectors for the first time."""
+        self.state = EmbeddingState()
+
+    async def run(self) -> None:
+        """Work for ever; errors are met with a bounded, jittered back-off and shown in ``state``."""
+        delays = Backoff(base=0.5, cap=60.0)
+        with (
+            self._notices.subscribe(follow.CHANNEL) as changes,
+            self._notices.subscribe(CHANNEL) as settings,
+        ):
+            while True:
+                pause = await self._round_unless_away()
+                if pause is None:
+                    delays.reset()
+                    await until_any(
+                        SWAP_INTERVAL if self._filled else POLL_INTERVAL, changes, settings
+                    )
+                else:
+                    await until_any(max(pause, delays.next()), settings)
+
+    async def _round_unless_away(self) -> float | None:
+        try:
+            return await self.work()
+        except Transient as error:
+            _log.warning("embedding.failed", error=error.message)
+            return error.retry_after or 0.0
+
+    async def work(self) -> float | None:
+        """Make all vectors that are missing; None: all are there, else the seconds to wait before another try.
+
+        What keeps one model from getting on does not keep the other one.
+
+        Raises:
+            Transient: PostgreSQL is away.
+        """
+        models = await self._store.models()
+        self._filled = {name: at for name, at in self._filled.items() if _is_filling(models, name)}
+        names = {each.name for each in models}
+        self.state.errors = {name: why for name, why in self.state.errors.items() if name in names}
+        pause: float | None = None
+        pending = 0
+        for stored in models:
+            try:
+                await self._fill(stored)
+            except SerchaError as error:
+                if not error.error_code.startswith("embedder-"):
+                    raise
+                self.state.errors[stored.name] = error.message
+                metrics.EMBEDDINGS.labels("failed").inc()
+                _log.warning("embedding.failed", model=stored.name, error=error.message)
+                retry_after = error.retry_after if isinstance(error, Transient) else None
+                pause = max(pause or 0.0, retry_after or 0.0)
+            else:
+                self.state.errors.pop(stored.name, None)
+            pending += (await self._store.progress(stored.name)).pending
+        self.state.pending = pending
+        metrics.EMBEDDING_PENDING.set(pending)
+        return pause
+
+    async def _fill(self, stored: StoredModel) -> None:
+        after = DocumentId(0)
+        while found := await self._store.lacking(stored.name, after=after, limit=BATCH_DOCUMENTS):
+            after = found[-1][0]
+            for ids in _groups(found):
+                await self._embed(stored, ids)
+                await self._store.complete(stored.name, ids)
+        if stored.state is ModelState.FILLING:
+            await self._promote(stored)
+
+    async def _embed(self, stored: StoredModel, ids: Sequence[DocumentId]) -> None:
+        missing = iter((await self._store.missing(stored.name, ids)).items())
+        while batch := dict(islice(missing, BATCH_TEXTS)):
+            embedder = await self._embedders.get(stored)
+            vectors = await embedder.embed(list(batch.values()))
+            await self._store.keep(stored.name, dict(zip(batch, vectors, strict=True)))
+            made = sum(isinstance(each, Vector) for each in vectors)
+            metrics.EMBEDDINGS.labels("made").inc(made)
+            metrics.EMBEDDINGS.labels("refused").inc(len(vectors) - made)
+
+    async def _promote(self, stored: StoredModel) -> None:
+        """Let the model be current, once the index has what there is now."""
+        if stored.name not in self._filled:
+            self._filled[stored.name] = await self._store.moment()
+        moment = self._filled[stored.name]
+        if await self._store.promote(stored.name, moment=moment, consumer=self._consumer):
+            del self._filled[stored.name]
+            _log.info("embedding.model_current", model=stored.name)
+
+
+def _groups(found: Sequence[tuple[DocumentId, int]]) -> Iterator[list[DocumentId]]:
+    """Cut documents into groups whose texts can be held at once."""
+    group: list[DocumentId] = []
+    size = 0
+    for document_id, octets in found:
+        if group and size + octets > BATCH_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(document_id)
+        size += octets
+    if group:
+        yield group
+
+
+def _is_filling(models: Sequence[StoredModel], name: str) -> bool:
+    return any(each.name == name and each.state is ModelState.FILLING for each in models)
