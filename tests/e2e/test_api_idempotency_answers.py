@@ -328,6 +328,7 @@ async def test_the_description_says_who_takes_a_key(pair: Pair) -> None:
         "POST /admin/index/verify",
         "POST /admin/index/rebuild",
         "POST /leases/{lease_name}/release",
+        "POST /settings/ai/test",
     }
 
 
