@@ -13,7 +13,7 @@ the feed from being trimmed too early.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -181,7 +181,10 @@ class Follower:
             position = await self._feed.register(self._new_consumer_id())
             _log.info("index.rebuild_started", consumer=position.consumer_id)
             with self._counted():
-                async with aclosing(self._everything()) as everything:
+                async with (
+                    aclosing(self._feed.scan(batch=BATCH)) as scan,
+                    aclosing(self._everything(scan)) as everything,
+                ):
                     await self._index.replace(everything, position)
         except BaseException:
             self._rebuild_wanted = True
@@ -258,11 +261,12 @@ class Follower:
         self.state.applied += len(ids)
         self.state.pending -= len(ids)
 
-    async def _everything(self) -> AsyncGenerator[list[Change]]:
-        async with aclosing(self._feed.scan(batch=BATCH)) as scan:
-            async for ids in scan:
-                yield await self._documents.read(ids)
-                self.state.applied += len(ids)
+    async def _everything(
+        self, scan: AsyncIterable[Sequence[DocumentId]]
+    ) -> AsyncGenerator[list[Change]]:
+        async for ids in scan:
+            yield await self._documents.read(ids)
+            self.state.applied += len(ids)
 
 
 def _batched(ids: Sequence[DocumentId], size: int) -> list[Sequence[DocumentId]]:

@@ -190,7 +190,7 @@ NOWHERE = [
     "/api/v1/oauth/callback",
     "/api/v1/me/",
     "/admin/vespa",
-    "/api/v1/settings/ai",
+    "/api/v1/settings/nothing",
     "/static/x",
     "/%00",
     "/%ff",

@@ -25,8 +25,9 @@ WITH added AS (
     INSERT INTO document (source_id, external_id, path, title, mime_type, text, chunk_count)
     SELECT %s::uuid, 'page-' || n, 'pages/page-' || n, 'page ' || n, 'text/plain',
            'the handbook and its own word onlyword' || n, 1
-    FROM generate_series(1, %s) AS n RETURNING id, length(text) AS length)
-INSERT INTO chunk (document_id, position, start_char, end_char) SELECT id, 0, 0, length FROM added"""
+    FROM generate_series(1, %s) AS n RETURNING id, text)
+INSERT INTO chunk (document_id, position, start_char, end_char, content_hash)
+SELECT id, 0, 0, length(text), sha256(convert_to(E'\\n' || text, 'UTF8')) FROM added"""
 CURRENT = "SELECT id FROM generation WHERE state = 'current'"
 LEFT = "SELECT count(*) FROM generation WHERE state <> 'current'"
 
