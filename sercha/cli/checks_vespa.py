@@ -47,11 +47,11 @@ async def _check_config(client: httpx.AsyncClient, url: str) -> Finding:
     try:
         # 200 is said while it still starts, too.
         answer = (await client.get(f"{url}/state/v1/health")).json()
-        code = answer["status"]["code"]
+        state = answer["status"]["code"]
     except (httpx.TransportError, ValueError, KeyError, TypeError) as error:
         return Finding("vespa config", Verdict.WARN, f"{url}: {_why(error)}", mend)
-    if code != "up":
-        return Finding("vespa config", Verdict.WARN, f"{url}: {code}", mend)
+    if state != "up":
+        return Finding("vespa config", Verdict.WARN, f"{url}: {state}", mend)
     return Finding("vespa config", Verdict.OK, f"{url}: up")
 
 
