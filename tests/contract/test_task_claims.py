@@ -211,15 +211,58 @@ async def test_only_first_attempts_with_tries_to_spare_are_claimed_for_later(tru
     assert [claim.task_id for claim in rest][1:] == [frail]
 
 
-async def test_claims_by_id_are_not_planned_anew_each_time(truth: Truth) -> None:
+@pytest.mark.parametrize("together", [1, 2])
+async def test_claims_by_id_are_not_planned_anew_each_time(truth: Truth, together: int) -> None:
     """Planning takes longer than the claim; a connection is given back before the next one is wanted."""
     for _ in range(8):
-        (task_id,) = await enqueue(truth, TASK)
-        (claim,) = await truth.queue.claim_ids(ME, [task_id], KINDS)
-        assert await truth.queue.settle([Outcome(claim)]) == {task_id}
+        ids = await enqueue(truth, *[TASK] * together)
+        claims = await truth.queue.claim_ids(ME, ids, KINDS)
+        assert await truth.queue.settle([Outcome(claim) for claim in claims]) == set(ids)
 
     general = await truth.value(
         "SELECT sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE %s",
-        "%t.id = ANY%FOR UPDATE OF t SKIP LOCKED%",
+        "%UPDATE task SET state = 'running'%",
     )
     assert general == 8 - 5  # the server makes five for the values at hand, to compare with
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "with another"])
+async def test_one_task_by_id_is_claimed_only_when_it_may_be(truth: Truth, others: int) -> None:
+    keyed = replace(TASK, concurrency_key="source:1")
+    later, foreign, blocked, locked, usable = await enqueue(
+        truth, replace(TASK, delay=3600), replace(TASK, kind="other"), keyed, TASK, TASK
+    )
+
+    async def claimed(task_id: UUID, owner: UUID = ME, **options: int) -> list[UUID]:
+        ids = [task_id, *(uuid4() for _ in range(others))]
+        claims = await truth.queue.claim_ids(owner, ids, KINDS, **options)
+        return [claim.task_id for claim in claims]
+
+    assert await claimed(later) == await claimed(foreign) == await claimed(uuid4()) == []
+    assert await claimed(usable, owner=uuid4()) == [], "nobody lives under this name"
+    (running,) = await enqueue(truth, keyed)
+    assert await claimed(running) == [running]
+    assert await claimed(blocked) == [], "its key runs"
+    async with truth.pool.transaction() as tx:
+        await tx.connection.execute("SELECT 1 FROM task WHERE id = %s FOR UPDATE", [locked])
+        with trio.fail_after(5):
+            assert await claimed(locked) == [], "it is passed by, not waited for"
+    assert await claimed(usable) == [usable]
+    assert await claimed(usable) == [], "it runs"
+    await truth.queue.give_back(await truth.queue.claim_ids(ME, [locked], KINDS))
+    assert await claimed(locked, free=0) == [], "an attempt after the first waits for a slot"
+    assert await claimed(locked, free=1) == [locked]
+
+
+async def test_racers_for_one_key_by_id_run_one_of_its_tasks(truth: Truth) -> None:
+    ids = await enqueue(truth, *[replace(TASK, concurrency_key="source:1")] * 8)
+    claimed: list[UUID] = []
+
+    async def claim(task_id: UUID) -> None:
+        claimed.extend(each.task_id for each in await truth.queue.claim_ids(ME, [task_id], KINDS))
+
+    async with trio.open_nursery() as nursery:
+        for task_id in ids:
+            nursery.start_soon(claim, task_id)
+
+    assert len(claimed) == 1

@@ -113,6 +113,25 @@ WITH due AS MATERIALIZED (
     ORDER BY t.id FOR UPDATE OF t SKIP LOCKED"""
     + _TAKE
 )
+# What CLAIM_IDS does for one task and a free slot: the common case of an idle worker, where a delay is noticed. There
+# is no order to make and no rival for the key among the others, and each node of a plan is started anew.
+CLAIM_ID: LiteralString = (
+    """
+UPDATE task SET state = 'running', attempt = attempt + 1, tries = tries + 1,
+       owner = %(owner)s, claimed_at = clock_timestamp()
+WHERE id = (
+    SELECT t.id FROM task t
+    WHERE t.id = %(id)b AND t.state || '' = 'queued' AND t.run_at <= now() AND t.kind = ANY (%(kinds)s)
+      AND (t.concurrency_key IS NULL OR NOT EXISTS (
+            SELECT 1 FROM task r
+            WHERE r.state = 'running' AND r.concurrency_key = t.concurrency_key))
+      AND EXISTS ("""
+    + _ALIVE
+    + """)
+    FOR UPDATE OF t SKIP LOCKED)
+RETURNING id, attempt, kind, payload, tries, tries_max, concurrency_key IS NOT NULL, time_limit"""
+)
+
 DUE: LiteralString = "SELECT id FROM due_tasks(%(kinds)s, %(limit)s)"
 
 REGISTER: LiteralString = """

@@ -117,6 +117,8 @@ class PostgresTaskQueue:
         free: int | None = None,
     ) -> list[Claim]:
         """Claim those of *task_ids* that may be claimed now."""
+        if len(task_ids) == 1 and free != 0:
+            return await self._claim(sql.CLAIM_ID, owner, kinds, {"id": task_ids[0]})
         values = {"ids": list(task_ids), "free": len(task_ids) if free is None else free}
         return await self._claim(sql.CLAIM_IDS, owner, kinds, values)
 
