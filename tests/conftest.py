@@ -6,11 +6,15 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
+from sercha.adapters.postgres.migrate import migrate
+from sercha.adapters.postgres.pool import open_pool
 from tests.support import require as require_present
 from tests.support.postgres import PREFIX, PostgresServer, Room, room_base, wheel_bin_dir
 from tests.support.redis_fixtures import (  # noqa: F401
@@ -59,13 +63,40 @@ def postgres_server(_session_server: PostgresServer) -> PostgresServer:
     return _session_server
 
 
+@pytest.fixture(scope="session")
+def _migrated(_session_server: PostgresServer) -> str:
+    """Give the name of a database with today's schema to copy: most tests begin with it."""
+    _session_server.start()
+    name = _session_server.create_database()
+
+    async def prepare() -> None:
+        async with open_pool(_session_server.url_for(name)) as pool:
+            await migrate(pool)
+
+    trio.run(prepare)
+    return name
+
+
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+def postgres_url(postgres_server: PostgresServer, _migrated: str) -> Iterator[str]:
+    """Give the address of a fresh database with today's schema; it is dropped afterwards by force."""
+    with _database(postgres_server, _migrated) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """Give the address of a fresh, empty database; it is dropped afterwards by force."""
-    name = postgres_server.create_database()
-    yield postgres_server.url_for(name)
-    postgres_server.start()
-    postgres_server.drop_database(name)
+    with _database(postgres_server, "template0") as url:
+        yield url
+
+
+@contextmanager
+def _database(server: PostgresServer, template: str) -> Generator[str]:
+    name = server.create_database(template)
+    yield server.url_for(name)
+    server.start()
+    server.drop_database(name)
 
 
 @pytest.fixture

@@ -30,15 +30,15 @@ WHERE c.table_name IN ('lease_fence', 'lease_row') ORDER BY c.table_name, c.ordi
 
 
 async def test_the_migration_makes_the_tables_of_schema_sql(
-    postgres_server: PostgresServer, postgres_url: str
+    postgres_server: PostgresServer, empty_postgres_url: str
 ) -> None:
     other = postgres_server.create_database()
-    async with open_pool(postgres_url) as pool:
+    async with open_pool(empty_postgres_url) as pool:
         await migrate(pool)
     async with connected(postgres_server.url_for(other)) as connection:
         await create_tables(connection)
         made = await (await connection.execute(COLUMNS.encode())).fetchall()
-    async with connected(postgres_url) as connection:
+    async with connected(empty_postgres_url) as connection:
         migrated = await (await connection.execute(COLUMNS.encode())).fetchall()
     postgres_server.drop_database(other)
 
@@ -48,25 +48,25 @@ async def test_the_migration_makes_the_tables_of_schema_sql(
 
 
 async def test_tables_are_made_by_many_at_once_and_found_by_who_may_not_make_any(
-    postgres_server: PostgresServer, postgres_url: str
+    postgres_server: PostgresServer, empty_postgres_url: str
 ) -> None:
     async with (
-        connected(postgres_url) as hand,
-        connected(postgres_url) as watcher,
+        connected(empty_postgres_url) as hand,
+        connected(empty_postgres_url) as watcher,
         trio.open_nursery() as nursery,
         hand.transaction(),
     ):
         await hand.execute("LOCK TABLE pg_type IN SHARE MODE")
         for _ in range(8):
-            nursery.start_soon(use_new_store, postgres_url)
+            nursery.start_soon(use_new_store, empty_postgres_url)
         await until_somebody_waits(watcher, 8)  # all have seen that there are no tables
 
     role = f"plain_{uuid4().hex}"
     postgres_server.execute(f"CREATE ROLE {role} LOGIN")
-    async with connected(postgres_url) as connection:
+    async with connected(empty_postgres_url) as connection:
         for table in ("lease_fence", "lease_row"):
             await connection.execute(f"GRANT SELECT, INSERT, UPDATE ON {table} TO {role}".encode())
-        await use_new_store(postgres_url.replace("postgres@", f"{role}@"))
+        await use_new_store(empty_postgres_url.replace("postgres@", f"{role}@"))
         await connection.execute(f"DROP OWNED BY {role}".encode())
     postgres_server.execute(f"DROP ROLE {role}")
 

@@ -100,24 +100,24 @@ async def test_errors_of_the_block_are_in_no_group(postgres_url: str) -> None:
 
 
 async def test_errors_are_one_line_without_the_password(
-    postgres_server: PostgresServer, postgres_url: str
+    postgres_server: PostgresServer, empty_postgres_url: str
 ) -> None:
     with pytest.raises(ValueError, match=r"^not a PostgreSQL connection string$") as caught:
         async with open_postgres_store("postgresql://u:s3cret@[host/x"):
             raise AssertionError("it opened")
     assert caught.value.__cause__ is None
-    wrong = over_tcp(postgres_server, postgres_url, password="s3cret")
+    wrong = over_tcp(postgres_server, empty_postgres_url, password="s3cret")
     nobody = "host=127.0.0.1 port=1 user=u password=s3cret"
-    for url in (wrong, nobody, postgres_url):  # the last one lacks the tables
+    for url in (wrong, nobody, empty_postgres_url):  # the last one lacks the tables
         async with open_postgres_store(url) as store:
             with pytest.raises(StoreUnreachable, match=r"^PostgreSQL: [^\n]+$") as failed:
                 await store.seen("x")
         assert "s3cret" not in str(failed.value)
 
 
-async def test_lent_connection_is_closed_after_an_error(postgres_url: str) -> None:
+async def test_lent_connection_is_closed_after_an_error(empty_postgres_url: str) -> None:
     """The server behind it may not be the right one any more."""
-    async with connected(postgres_url) as connection:
+    async with connected(empty_postgres_url) as connection:
 
         @asynccontextmanager
         async def lend() -> AsyncGenerator[TrioConnection]:

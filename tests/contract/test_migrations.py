@@ -16,11 +16,11 @@ KNOWN = known_migrations()
 NAMES = tuple(migration.name for migration in KNOWN)
 
 
-async def test_many_processes_at_once_apply_each_migration_once(postgres_url: str) -> None:
+async def test_many_processes_at_once_apply_each_migration_once(empty_postgres_url: str) -> None:
     applied: list[str] = []
 
     async def start() -> None:
-        async with open_pool(postgres_url) as pool:
+        async with open_pool(empty_postgres_url) as pool:
             applied.extend(await migrate(pool))
 
     async with trio.open_nursery() as nursery:
@@ -28,23 +28,23 @@ async def test_many_processes_at_once_apply_each_migration_once(postgres_url: st
             nursery.start_soon(start)
 
     assert tuple(sorted(applied)) == NAMES
-    async with open_pool(postgres_url) as pool:
+    async with open_pool(empty_postgres_url) as pool:
         assert (await schema_state(pool)).pending == ()
 
 
 async def test_an_empty_database_is_all_pending_and_check_changes_nothing(
-    postgres_url: str,
+    empty_postgres_url: str,
 ) -> None:
-    async with open_pool(postgres_url) as pool:
+    async with open_pool(empty_postgres_url) as pool:
         for _ in range(2):
             state = await schema_state(pool)
             assert state.applied == ()
             assert state.pending == NAMES
 
 
-async def test_a_newer_schema_is_refused(postgres_url: str) -> None:
+async def test_a_newer_schema_is_refused(empty_postgres_url: str) -> None:
     newer = replace(KNOWN[-1], version=KNOWN[-1].version + 1, name="9999_later", sql="SELECT 1")
-    async with open_pool(postgres_url) as pool:
+    async with open_pool(empty_postgres_url) as pool:
         await migrate(pool, (*KNOWN, newer))
 
         with pytest.raises(Conflict, match="newer") as caught:
@@ -53,8 +53,8 @@ async def test_a_newer_schema_is_refused(postgres_url: str) -> None:
         assert caught.value.error_code == "schema-newer"
 
 
-async def test_a_changed_migration_is_refused(postgres_url: str) -> None:
-    async with open_pool(postgres_url) as pool:
+async def test_a_changed_migration_is_refused(empty_postgres_url: str) -> None:
+    async with open_pool(empty_postgres_url) as pool:
         await migrate(pool)
 
         with pytest.raises(Conflict, match=KNOWN[0].name) as caught:
@@ -64,7 +64,7 @@ async def test_a_changed_migration_is_refused(postgres_url: str) -> None:
 
 
 async def test_a_failing_migration_leaves_the_schema_at_the_last_complete_one(
-    postgres_url: str,
+    empty_postgres_url: str,
 ) -> None:
     broken = replace(
         KNOWN[-1],
@@ -72,7 +72,7 @@ async def test_a_failing_migration_leaves_the_schema_at_the_last_complete_one(
         name="9998_broken",
         sql="CREATE TABLE half (id int); SELEKT 1",
     )
-    async with open_pool(postgres_url) as pool:
+    async with open_pool(empty_postgres_url) as pool:
         with pytest.raises(PostgresSyntaxError):
             await migrate(pool, (*KNOWN, broken))
 

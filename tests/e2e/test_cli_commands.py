@@ -14,9 +14,9 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
-def settings(postgres_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+def settings(empty_postgres_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     yield {
-        "DATABASE_URL": postgres_url,
+        "DATABASE_URL": empty_postgres_url,
         "JWT_SECRET": "q8Zk" * 10,
         "MASTER_KEY": "a1" * 32,
         "DATA_DIR": str(tmp_path / "index copy"),

@@ -282,10 +282,10 @@ class PostgresServer:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def create_database(self) -> str:
-        """Make an empty database with a random name and return the name."""
+    def create_database(self, template: str = "template0") -> str:
+        """Make a copy of *template*, empty by default, with a random name and return the name."""
         name = f"test_{secrets.token_hex(6)}"
-        self.execute(f'create database "{name}" template template0')
+        self.execute(f'create database "{name}" template "{template}"')
         return name
 
     def drop_database(self, name: str) -> None:
