@@ -138,7 +138,9 @@ async def test_settings_that_stay_change_no_schedule(lab: Lab) -> None:
     assert (await lab.schedules.get(schedule.id)).version == 1
 
 
-async def test_the_migration_gives_one_to_each_source_that_there_is(empty_postgres_url: str) -> None:
+async def test_the_migration_gives_one_to_each_source_that_there_is(
+    empty_postgres_url: str,
+) -> None:
     async with open_pool(empty_postgres_url) as pool:
         await migrate(pool, known_migrations()[:3])
         async with pool.connection() as connection:
