@@ -201,6 +201,8 @@ def make_api_services(
         accounts=make_accounts(process),
         ai=make_ai_settings(process),
         vectors=search.vectors,
+        vespa=search.vespa,
+        vespa_endpoints=tuple(settings.vespa_container_url) if search.is_vespa else (),
         sources=make_sources(process),
         documents=Documents(process.documents),
         search=Search(

@@ -19,6 +19,7 @@ from sercha.roles.feeder import Feeder
 from sercha.services.follow import Follower, Following
 from sercha.services.ports import SearchIndex
 from sercha.services.ports.vector_search import VectorSearch, VectorsState
+from sercha.services.ports.vespa_admin import VespaAdmin
 from sercha.services.remote_follow import RemoteFollower
 from sercha.telemetry.health import ComponentHealth
 from sercha.wiring.probes import probe_index
@@ -40,6 +41,8 @@ class OpenSearch:
     is_vespa: bool = False
     by_vector: VectorSearch | None = None
     """None: it finds by text only."""
+    vespa: VespaAdmin | None = None
+    """Its application; None: it is not Vespa, or another program deploys there."""
 
     async def vectors(self) -> VectorsState:
         """Say whether the engine can use vectors."""
@@ -88,8 +91,8 @@ async def _open_vespa(process: Process) -> AsyncGenerator[OpenSearch]:
     async with _open_index(process) as index:
         follower = RemoteFollower(index, process.feed, process.notices, CONSUMER)
         # Only what we deploy is known to have the fields.
-        by_vector = index if process.settings.vespa_config_url else None
-        yield OpenSearch(index, follower, is_vespa=True, by_vector=by_vector)
+        ours = index if process.settings.vespa_config_url else None
+        yield OpenSearch(index, follower, is_vespa=True, by_vector=ours, vespa=ours)
 
 
 @asynccontextmanager

@@ -295,6 +295,7 @@ LEAST_ROLES = [
     ("/sources/sync-states", Role.ADMIN),
     ("/providers", Role.ADMIN),
     ("/admin/stats", Role.ADMIN),
+    ("/admin/vespa/status", Role.ADMIN),
     ("/tasks", Role.ADMIN),
     ("/nodes", Role.ADMIN),
     ("/installations", Role.ADMIN),

@@ -19,6 +19,8 @@ from sercha.roles.api import (
     shapes,
     sources,
     users,
+    vespa,
+    vespa_shapes,
 )
 from tests.support.api import Api, open_api
 from tests.support.upstream import SHAPES
@@ -84,7 +86,8 @@ async def test_every_operation_has_schemas_that_resolve(api: Api) -> None:
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_shape_has_the_go_programs_fields(name: str) -> None:
-    rooms = (shapes, ai_shapes, ai_settings, auth, search, settings, setup, sources, users)
+    answers, more = (shapes, ai_shapes, vespa_shapes), (ai_settings, vespa)
+    rooms = (*answers, *more, auth, search, settings, setup, sources, users)
     [model] = {getattr(room, name) for room in rooms if hasattr(room, name)}
 
     assert set(model.model_fields) == SHAPES[name] - LEFT_OUT.get(name, set()) | OURS.get(

@@ -65,6 +65,38 @@ SHAPES: dict[str, frozenset[str]] = {
             "updated_by",
         ]
     ),
+    "VespaStatus": frozenset(
+        [
+            "can_upgrade",
+            "cluster_info",
+            "connected",
+            "dev_mode",
+            "embedding_dim",
+            "embedding_provider",
+            "embeddings_enabled",
+            "endpoint",
+            "healthy",
+            "indexed_chunks",
+            "reindex_required",
+            "schema_mode",
+            "schema_version",
+        ]
+    ),
+    "VespaClusterInfo": frozenset(
+        [
+            "container_clusters",
+            "content_clusters",
+            "hosts",
+            "hosts_xml",
+            "our_schema_deployed",
+            "schemas",
+            "services_xml",
+        ]
+    ),
+    "VespaContainerCluster": frozenset(["has_feed", "has_query", "id", "nodes", "port"]),
+    "VespaContentCluster": frozenset(["documents", "id", "nodes", "redundancy"]),
+    "VespaHost": frozenset(["alias", "hostname"]),
+    "ConnectVespaRequest": frozenset(["dev_mode", "endpoint"]),
     "Document": frozenset(
         [
             "created_at",

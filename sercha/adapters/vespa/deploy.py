@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -76,12 +75,7 @@ class Deployer:
             Rejected: Vespa refuses the application, or has one that ours cannot be put into (``vespa-application``).
             Unavailable: no config server answers, or the services do not follow in time (``vespa-away``).
         """
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(
-                httpx.AsyncClient(
-                    trust_env=False, timeout=httpx.Timeout(None, connect=CONNECT_TIME)
-                )
-            )
+        async with _client() as client:
             existing = await self._fetch(client)
             files = merge(existing, package, cluster) if existing else dict(package)
             if files == existing:
@@ -99,15 +93,23 @@ class Deployer:
             Rejected: as in `deploy`.
             Unavailable: no config server answers (``vespa-away``).
         """
-        async with httpx.AsyncClient(
-            trust_env=False, timeout=httpx.Timeout(None, connect=CONNECT_TIME)
-        ) as client:
+        async with _client() as client:
             path = f"{_APPLICATION}/content/schemas/{DOCUMENT}.sd"
             reply = await self._ask(client, "GET", path)
         if reply.status == HTTPStatus.NOT_FOUND:
             return []
         self._expect(reply)
         return vector_fields_of(reply.content.decode("utf-8", "replace"))
+
+    async def files(self) -> dict[str, bytes]:
+        """Return every file of the active application by its path; empty: there is none.
+
+        Raises:
+            Rejected: as in `deploy`.
+            Unavailable: no config server answers (``vespa-away``).
+        """
+        async with _client() as client:
+            return await self._fetch(client)
 
     async def _fetch(self, client: httpx.AsyncClient) -> dict[str, bytes]:
         """Return every file of the active application; empty: there is none."""
@@ -198,6 +200,10 @@ class Deployer:
             raise Rejected(
                 f"Vespa refuses the application: {reply.message}", code="vespa-application"
             )
+
+
+def _client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(None, connect=CONNECT_TIME))
 
 
 async def _once(

@@ -24,6 +24,7 @@ import trio
 from sercha.adapters.text_analysis.spans import find_spans
 from sercha.adapters.text_analysis.terms import plan_terms
 from sercha.adapters.vespa.answers import Asker
+from sercha.adapters.vespa.application import read_application
 from sercha.adapters.vespa.connections import ConnectionFailed
 from sercha.adapters.vespa.containers import Containers, open_containers
 from sercha.adapters.vespa.deploy import Deployer
@@ -49,6 +50,7 @@ from sercha.services.ports import (
 )
 from sercha.services.ports.generations import GenerationStore
 from sercha.services.ports.vector_search import QueryVector
+from sercha.services.ports.vespa_admin import VespaApplication
 from sercha.services.retry import retrying
 
 SEARCH_CONNECTIONS = 64
@@ -264,6 +266,16 @@ class VespaIndex:
             package = make_package(fields, cluster=self._cluster)
             await self._deployer.deploy(package, cluster=self._cluster)
             self._fields = frozenset(each.name for each in models)
+
+    async def application(self) -> VespaApplication | None:
+        """Return what runs in Vespa; None: nothing yet, or no config server is known here.
+
+        Raises:
+            Rejected: its files cannot be read (``vespa-application``).
+            Unavailable: no config server answers (``vespa-away``).
+        """
+        files = await self._deployer.files() if self._deployer is not None else {}
+        return read_application(files) if files else None
 
     async def _make_room_for_vectors(self, changes: Sequence[Change]) -> None:
         """Deploy again when vectors come that Vespa has no field for."""

@@ -22,6 +22,7 @@ from sercha.roles.api import (
     sync,
     tasks,
     users,
+    vespa,
 )
 from sercha.roles.api.context import ApiServices, ApiState, ProbeServices, bind_state
 from sercha.roles.api.edge import Edge
@@ -46,6 +47,7 @@ _ROOMS = (
     sync,
     tasks,
     users,
+    vespa,
 )
 
 

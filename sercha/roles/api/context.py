@@ -20,6 +20,7 @@ from sercha.services.leases import Leases
 from sercha.services.ports import NodeStore, TaskQueue
 from sercha.services.ports.task_admin import TaskAdmin
 from sercha.services.ports.vector_search import VectorsState
+from sercha.services.ports.vespa_admin import VespaAdmin
 from sercha.services.schedules import Schedules
 from sercha.services.search import Search
 from sercha.services.sources import Sources
@@ -66,6 +67,10 @@ class ApiServices(ProbeServices):
     ai: AISettings
     vectors: Callable[[], Awaitable[VectorsState]]
     """Whether the engine can use vectors."""
+    vespa: VespaAdmin | None = None
+    """None: the engine is another one, or somebody else deploys its application."""
+    vespa_endpoints: tuple[str, ...] = ()
+    """Where Vespa is; empty: it is not the engine."""
     sources: Sources
     documents: Documents
     search: Search
