@@ -101,6 +101,7 @@ class _Exchange:
     is_draining: Callable[[], bool]
     status: int = 0
     is_ended: bool = False
+    """All of the answer's content was passed on."""
     is_lost: bool = False
     """The client went away before it had the answer, or does not read."""
     _kept: list[Message] = field(default_factory=list[Message])
@@ -141,6 +142,8 @@ class _Exchange:
                 self._kept[0]["headers"]
             ):
                 return
+            # What follows carries nothing: a client that leaves now has its answer.
+            self.is_ended = True
             await self._send_whole()
             return
         if message.get("more_body", False) or message["type"] == "http.response.start":
