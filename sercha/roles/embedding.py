@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import structlog
 import trio
 
-from lockd import EventKind, Lease, LeaseEvent, LeaseStore, OnOverrun, lead
+from lockd import Lease, LeaseStore, OnOverrun
+from sercha.roles.leading import Leading
 from sercha.services.embedding import EmbeddingWork
 from sercha.telemetry.health import ComponentHealth
 
 LEASE = "embedding"
-LEASE_TTL = 15.0
-"""Seconds after which another worker takes over from one that died."""
 
 _log = structlog.get_logger()
 
@@ -25,49 +22,22 @@ class Embedding:
         self, work: EmbeddingWork, leases: LeaseStore, *, on_overrun: OnOverrun = "log"
     ) -> None:
         self._work = work
-        self._leases = leases
-        self._on_overrun: OnOverrun = on_overrun
+        self._leading = Leading(LEASE, leases, self._run, on_overrun=on_overrun)
+        self.run = self._leading.run
+        """See `Leading.run`."""
         self._is_leading = False
-        self._error: str | None = None
 
     async def probe(self) -> ComponentHealth:
         """Say how it is doing, for ``/health``."""
         await trio.lowlevel.checkpoint()
-        if self._error is not None:
-            return ComponentHealth(is_healthy=False, message=self._error)
+        if self._leading.error is not None:
+            return ComponentHealth(is_healthy=False, message=self._leading.error)
         if not self._is_leading:
             return ComponentHealth(is_healthy=True, message="another process makes vectors")
         state = self._work.state
         if state.errors:
             return ComponentHealth(is_healthy=False, message="; ".join(state.errors.values()))
         return ComponentHealth(is_healthy=True, message=f"{state.pending} documents wait")
-
-    async def run(
-        self,
-        *,
-        drain: trio.Event,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Make vectors until *drain* is set; then stop at once and free the lease.
-
-        Started at once, whoever holds the lease. Cancelled, the batch under way is given up: it is made again by
-        whoever goes on.
-        """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                partial(
-                    lead,
-                    self._leases,
-                    LEASE,
-                    self._run,
-                    ttl=LEASE_TTL,
-                    on_overrun=self._on_overrun,
-                    observe=self._observe,
-                )
-            )
-            task_status.started()
-            await drain.wait()
-            nursery.cancel_scope.cancel("draining")
 
     async def _run(self, lease: Lease) -> None:
         _log.info("embedding.started", lease=LEASE, token=lease.token)
@@ -76,9 +46,3 @@ class Embedding:
             await self._work.run()
         finally:
             self._is_leading = False
-
-    def _observe(self, event: LeaseEvent) -> None:
-        if event.kind is EventKind.STORE_FAILED:
-            self._error = f"the lease cannot be taken: {event.error}"
-        elif event.kind in (EventKind.ACQUIRED, EventKind.WAITING):
-            self._error = None

@@ -13,20 +13,18 @@ position names the one before it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Protocol
 
 import structlog
 import trio
 
-from lockd import EventKind, Lease, LeaseEvent, LeaseStore, OnOverrun, lead
+from lockd import Lease, LeaseStore, OnOverrun
 from sercha.errors import SerchaError
+from sercha.roles.leading import Leading
 from sercha.services.backoff import Backoff
 from sercha.services.follow import Follower
 from sercha.telemetry.health import ComponentHealth
 
-LEASE_TTL = 15.0
-"""Seconds after which another worker takes over from one that died."""
 SWEEP_INTERVAL = 30.0
 
 _log = structlog.get_logger()
@@ -45,7 +43,7 @@ class SharedIndex(Protocol):
 
 
 class Feeder:
-    """Feeds while it holds the lease, until drained."""
+    """Feeds while it holds the lease, until drained; what fails is tried again, and shown by `probe`."""
 
     def __init__(
         self,
@@ -56,19 +54,19 @@ class Feeder:
         *,
         on_overrun: OnOverrun = "log",
     ) -> None:
-        self._lease = f"index:{name}"
         self._index = index
         self._new_follower = new_follower
-        self._leases = leases
-        self._on_overrun: OnOverrun = on_overrun
+        self._leading = Leading(f"index:{name}", leases, self._feed, on_overrun=on_overrun)
+        self.run = self._leading.run
+        """See `Leading.run`."""
         self._follower: Follower | None = None
         self._error: str | None = None
 
     async def probe(self) -> ComponentHealth:
         """Say how it is doing, for ``/health``."""
         await trio.lowlevel.checkpoint()
-        if self._error is not None:
-            return ComponentHealth(is_healthy=False, message=self._error)
+        if error := self._leading.error or self._error:
+            return ComponentHealth(is_healthy=False, message=error)
         if self._follower is None:
             return ComponentHealth(is_healthy=True, message="another process feeds the index")
         state = self._follower.state
@@ -77,35 +75,8 @@ class Feeder:
         doing = "rebuilding" if state.is_rebuilding else "feeding"
         return ComponentHealth(is_healthy=True, message=f"{doing}, {state.pending} documents wait")
 
-    async def run(
-        self,
-        *,
-        drain: trio.Event,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Feed until *drain* is set; then stop at once and free the lease.
-
-        Started at once, whoever holds the lease. What fails is tried again, in a bounded and jittered way, and shown by
-        `probe`. Cancelled, what is under way is given up: it is done again by whoever feeds next.
-        """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                partial(
-                    lead,
-                    self._leases,
-                    self._lease,
-                    self._feed,
-                    ttl=LEASE_TTL,
-                    on_overrun=self._on_overrun,
-                    observe=self._observe,
-                )
-            )
-            task_status.started()
-            await drain.wait()
-            nursery.cancel_scope.cancel("draining")
-
     async def _feed(self, lease: Lease) -> None:
-        _log.info("feeder.started", lease=self._lease, token=lease.token)
+        _log.info("feeder.started", lease=lease.name, token=lease.token)
         try:
             await self._until_done(self._index.prepare)
             follower = self._follower = self._new_follower()
@@ -130,9 +101,3 @@ class Feeder:
             else:
                 self._error = None
                 return
-
-    def _observe(self, event: LeaseEvent) -> None:
-        if event.kind is EventKind.STORE_FAILED:
-            self._error = f"the lease cannot be taken: {event.error}"
-        elif event.kind in (EventKind.ACQUIRED, EventKind.WAITING):
-            self._error = None
