@@ -257,6 +257,18 @@ async def test_word_cut_by_the_border_of_chunks_is_found(engine: SearchIndex) ->
     assert await ids(engine, '"boundary crossing"') == {1}
 
 
+async def test_phrase_does_not_go_across_a_word_that_is_too_long_to_be_indexed(
+    engine: SearchIndex,
+) -> None:
+    encoded = "eJ" * 90
+    texts = [f"alpha {encoded} beta", f"größe {encoded} beta", f"alpha {'é' * 90} beta"]
+    await engine.apply([added(n, text, cut=400) for n, text in enumerate(texts)], None)
+
+    assert await ids(engine, '"alpha beta"') == await ids(engine, '"größe beta"') == set()
+    assert await ids(engine, "alpha-beta größe_beta") == set()
+    assert await ids(engine, "+alpha +beta") == {0, 2}
+
+
 async def test_best_chunk_is_the_one_with_most_of_the_query(engine: SearchIndex) -> None:
     text = "red".ljust(40) + "red blue".ljust(40) + "red blue".ljust(40) + "blue".ljust(40)
     await engine.apply([added(1, text), added(2, "nothing", title="purple")], None)

@@ -32,6 +32,14 @@ from sercha.adapters.text_analysis.analysis import (
 )
 from sercha.adapters.text_analysis.folder_keys import folder_keys
 from sercha.adapters.text_analysis.names import names_of
+from sercha.adapters.text_analysis.weights import (
+    IMPACT_MAX,
+    LENGTH_SHARE,
+    LENGTH_TYPICAL,
+    LEVELS,
+    SATURATION,
+    level,
+)
 from sercha.domain.document import IndexedDocument
 from sercha.domain.filters import microseconds, type_names
 from sercha.services.ports import FeedPosition
@@ -39,12 +47,6 @@ from sercha.services.ports import FeedPosition
 KIND_DOCUMENT = 0
 KIND_CHUNK = 1
 KIND_POSITION = 2
-
-LEVELS = 10
-IMPACT_MAX = 2.2
-_SATURATION = 1.2
-_LENGTH_SHARE = 0.6
-_LENGTH_TYPICAL = 500.0
 
 _INTEGER_FIELDS = ("kind", "document_id", "chunk_position", "version", "chunk_count", "modified")
 _TEXT_FIELDS = (
@@ -81,7 +83,7 @@ def schema_hash() -> str:
     """Names everything that decides what is in the files: another hash, another folder."""
     parts: tuple[object, ...] = (
         _INTEGER_FIELDS, _TEXT_FIELDS, WORD_PATTERN, PART_PATTERN, TOKEN_BYTES_MAX, ANALYSIS_VERSION,
-        LEVELS, IMPACT_MAX, _SATURATION, _LENGTH_SHARE, _LENGTH_TYPICAL, importlib.metadata.version("tantivy"),
+        LEVELS, IMPACT_MAX, SATURATION, LENGTH_SHARE, LENGTH_TYPICAL, importlib.metadata.version("tantivy"),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
@@ -123,11 +125,6 @@ def read_position(entry: tantivy.Document) -> FeedPosition:
     return FeedPosition(str(consumer_id), str(snapshot), str(timeline), str(mark))
 
 
-def impact(level: int) -> float:
-    """What a level stands for, in BM25's measure of one word (0 to `IMPACT_MAX`)."""
-    return IMPACT_MAX * (level + 0.5) / LEVELS
-
-
 def _entry(kind: int, document: IndexedDocument) -> tantivy.Document:
     entry = tantivy.Document()
     entry.add_integer("kind", kind)
@@ -163,8 +160,7 @@ def _document_entry(document: IndexedDocument) -> tantivy.Document:
 
 def _impacts(analysed: AnalysedText) -> Iterator[str]:
     """Each word behind the digit of its level; level 0 goes without saying."""
-    norm = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * analysed.length / _LENGTH_TYPICAL)
     for word, times in analysed.counts.items():
-        level = int(LEVELS * times / (times + norm))
-        if level > 0:
-            yield f"{min(level, LEVELS - 1)}{word}"
+        reached = level(times, analysed.length)
+        if reached > 0:
+            yield f"{reached}{word}"

@@ -7,16 +7,29 @@ the layout of the segments cannot change a score. Weights come from counts of li
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import tantivy
 from tantivy import FieldType, Occur, Query
 
-from sercha.adapters.embedded_index.entries import IMPACT_MAX, KIND_DOCUMENT, LEVELS, impact
+from sercha.adapters.embedded_index.entries import KIND_DOCUMENT
 from sercha.adapters.text_analysis.folder_keys import folder_key
 from sercha.adapters.text_analysis.terms import TermPlan, Tokens
+from sercha.adapters.text_analysis.weights import (
+    FRAGMENT,
+    IMPACT_MAX,
+    LEVELS,
+    PARTS,
+    PATH,
+    PATH_PARTS,
+    PHRASE,
+    PHRASE_WORDS_COUNTED_MAX,
+    TITLE,
+    TITLE_PARTS,
+    impact,
+    rarity,
+)
 from sercha.domain.filters import microseconds
 from sercha.domain.query import Occurrence, SearchQuery
 
@@ -25,17 +38,6 @@ SCALE_MAX = 1_000_000
 """How many steps of score one unit of relevance has, at most."""
 TERM_SET_MIN = 500
 """From this many values on one set query is faster than a union of terms."""
-PHRASE_WORDS_COUNTED_MAX = 32
-"""So many words of one phrase add to the score by how often they occur; all of them must match."""
-
-TITLE = 2.5
-TITLE_PARTS = 0.8
-PATH = 0.5
-PATH_PARTS = 0.2
-PARTS = 0.4
-FRAGMENT = 0.2
-PHRASE = 1.0
-"""A phrase in the text; its words add up to `IMPACT_MAX` by how often they occur."""
 _FACTOR_SUM = IMPACT_MAX + PHRASE + TITLE + TITLE_PARTS + PATH + PATH_PARTS + PARTS + FRAGMENT
 
 
@@ -70,17 +72,11 @@ class QueryBuilder:
             idfs = {scoring[0]: 1.0}
         else:
             live = count(self._term("kind", KIND_DOCUMENT))
-            idfs = {
-                plan: self._idf(live, count(self._matches(plan, _UNWEIGHTED))) for plan in scoring
-            }
+            idfs = {plan: rarity(live, count(self._matches(plan, _UNWEIGHTED))) for plan in scoring}
         bound = sum(idfs.values()) * _FACTOR_SUM or 1.0
         room = SCORE_SUM_MAX - len(idfs) * (PHRASE_WORDS_COUNTED_MAX + 8)  # what rounding may add
         self.scale = min(float(SCALE_MAX), float(int(room / bound)))
         self._weights = {plan: _Weights(idf, self.scale) for plan, idf in idfs.items()}
-
-    @staticmethod
-    def _idf(live: int, matching: int) -> float:
-        return math.log(1 + (live - matching + 0.5) / (matching + 0.5))
 
     def documents(self, principals: frozenset[str], filters: Iterable[Query]) -> Query | None:
         """The query over documents that meet all *filters*; None when nothing can match."""

@@ -38,6 +38,7 @@ PART_PATTERN = (
     rf"|[[\p{{Ll}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]--[{_UNSPACED}]]+|\p{{N}}+"
 )
 
+_CHAR_BYTES_MAX = 4
 _ASCII_WORD = re.compile(r"[A-Za-z0-9_]+")
 _ACRONYM = re.compile(r"[A-Z]{2,}[a-z]+")
 _ASCII_GAP = re.compile(r"[\x00-/:-@\[-^`{-\x7f]")
@@ -47,17 +48,21 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def analyzer(pattern: str) -> tantivy.TextAnalyzer:
     """Build the chain that turns normal text into tokens; the index registers the same one."""
+    return _chain(pattern).filter(tantivy.Filter.remove_long(TOKEN_BYTES_MAX + 1)).build()
+
+
+def _chain(pattern: str) -> tantivy.TextAnalyzerBuilder:
     return (
         tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(pattern))
         .filter(tantivy.Filter.lowercase())
         .filter(tantivy.Filter.ascii_fold())
-        .filter(tantivy.Filter.remove_long(TOKEN_BYTES_MAX + 1))
-        .build()
     )
 
 
 _WORDS = analyzer(WORD_PATTERN)
 _PARTS = analyzer(PART_PATTERN)
+_WORDS_UNBOUNDED = _chain(WORD_PATTERN).build()
+_PARTS_UNBOUNDED = _chain(PART_PATTERN).build()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,10 @@ class AnalysedText:
 
 @dataclass(slots=True)
 class TextTokens:
-    """All tokens of a text in both views, for an engine that is given tokens."""
+    """All tokens of a text in both views, for an engine that is given tokens.
+
+    An empty one stands where one is left out because it is too long: its neighbours are no phrase.
+    """
 
     words: list[str]
     parts: list[str]
@@ -169,8 +177,8 @@ def tokenise(text: str) -> TextTokens:
     found = TextTokens([], [], set())
     for piece in _pieces(text):
         normal_piece = normal(piece)
-        found.words += _word_texts(normal_piece)
-        found.parts += _PARTS.analyze(set_apart(normal_piece))
+        found.words += _bounded(_all_word_texts(normal_piece))
+        found.parts += _bounded(_PARTS_UNBOUNDED.analyze(set_apart(normal_piece)))
         found.fragments |= _fragments(piece, normal_piece)
     found.fragments -= set(found.words)
     return found
@@ -183,11 +191,22 @@ def _fragments(piece: str, normal_piece: str) -> set[str]:
 
 
 def _word_texts(text: str) -> list[str]:
-    """The view of words without places; ASCII, which is most text, does without the analyser."""
-    if not text.isascii():
-        return _WORDS.analyze(text)
-    found = _ASCII_WORD.findall(text.lower())
-    return [word for word in found if len(word) <= TOKEN_BYTES_MAX]
+    """The view of words without places."""
+    return [word for word in _bounded(_all_word_texts(text)) if word]
+
+
+def _all_word_texts(text: str) -> list[str]:
+    """The same with those that are too long; ASCII, which is most text, does without the analyser."""
+    return _ASCII_WORD.findall(text.lower()) if text.isascii() else _WORDS_UNBOUNDED.analyze(text)
+
+
+def _bounded(tokens: list[str]) -> list[str]:
+    """Put an empty token in the place of each that is too long."""
+    sure = TOKEN_BYTES_MAX // _CHAR_BYTES_MAX
+    return [
+        token if len(token) <= sure or len(token.encode()) <= TOKEN_BYTES_MAX else ""
+        for token in tokens
+    ]
 
 
 def _ascii_words(text: str) -> set[str]:

@@ -19,7 +19,7 @@ from sercha.domain.embedding import Vector
 from sercha.domain.filters import microseconds, type_names
 
 GAP = spell("")
-"""Stands between texts of one field: no query has it, so no phrase goes across."""
+"""Stands between texts of one field, and for a word that is left out: no phrase goes across."""
 
 
 def document_fields(

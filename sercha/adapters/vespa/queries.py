@@ -74,8 +74,12 @@ class _Terms:
 
 
 def _phrase(tokens: Tokens) -> str:
-    """Write tokens that stand side by side: Vespa makes a phrase of several words of one parameter."""
-    return spell_all(text for _, text in tokens)
+    """Write tokens that stand side by side: Vespa makes a phrase of several words of one parameter.
+
+    A word that is too long for any index leaves a gap, as it does in a text.
+    """
+    places = dict(tokens)
+    return spell_all(places.get(place, "") for place in range(max(places) + 1))
 
 
 def text_query(
