@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 
 from sercha.domain.document import TEAM
-from sercha.domain.embedding import EmbeddingModel, Vector, embedded_text
+from sercha.domain.embedding import EmbeddingModel, Vector
 from sercha.domain.query import SearchMode, parse_query
-from sercha.services.ports import Change, IndexPage
+from sercha.services.ports import IndexPage
 from sercha.services.ports.vector_search import QueryVector
 from tests.support.embeddings import DIMENSIONS, vector_of
 from tests.support.engines import ENGINES
 from tests.support.search import EVERYONE, OTHER_SOURCE, added, at, removed
-from tests.support.vector_engines import VectorEngine, open_embedded_vectors, open_vespa_vectors
+from tests.support.vector_engines import (
+    VectorEngine,
+    open_embedded_vectors,
+    open_vespa_vectors,
+    with_vectors,
+)
 
 MODEL = EmbeddingModel("http://localhost/v1", "words", DIMENSIONS)
 OTHER = EmbeddingModel("http://localhost/v1", "others", 16)
@@ -33,21 +38,6 @@ async def engine(
     async with opening as engine:
         engine.models.append(MODEL)
         yield engine
-
-
-def embedded(change: Change, *models: EmbeddingModel, number: int = 1) -> Change:
-    """Give the document of *change* vectors."""
-    document = change.document
-    assert document is not None
-    texts = [
-        embedded_text(each.heading, document.text[each.start : each.end])
-        for each in document.chunks
-    ]
-    vectors: dict[str, tuple[Vector | None, ...]] = {
-        model.name: tuple(Vector.unit(vector_of(text, model.dimensions)) for text in texts)
-        for model in models or (MODEL,)
-    }
-    return replace(change, document=replace(document, vectors=vectors, vectors_number=number))
 
 
 async def look(
@@ -75,7 +65,11 @@ BOTH = [SearchMode.SEMANTIC, SearchMode.HYBRID]
 @pytest.mark.parametrize("mode", BOTH)
 async def test_document_is_found_by_what_it_means(engine: VectorEngine, mode: SearchMode) -> None:
     await engine.apply(
-        [embedded(added(1, "an automobile")), embedded(added(2, "one physician"))], at("5:5:")
+        [
+            with_vectors(added(1, "an automobile"), MODEL),
+            with_vectors(added(2, "one physician"), MODEL),
+        ],
+        at("5:5:"),
     )
 
     assert (await ids(engine, "car", mode))[0] == 1
@@ -83,7 +77,7 @@ async def test_document_is_found_by_what_it_means(engine: VectorEngine, mode: Se
 
 
 async def test_hybrid_finds_by_words_what_has_no_vector(engine: VectorEngine) -> None:
-    changes = [added(1, "a word-4711"), embedded(added(2, "an automobile"))]
+    changes = [added(1, "a word-4711"), with_vectors(added(2, "an automobile"), MODEL)]
     await engine.apply(changes, at("5:5:"))
 
     assert set(await ids(engine, "4711 car", SearchMode.HYBRID)) == {1, 2}
@@ -94,10 +88,10 @@ async def test_hybrid_finds_by_words_what_has_no_vector(engine: VectorEngine) ->
 async def test_filters_hold_for_neighbours_too(engine: VectorEngine, mode: SearchMode) -> None:
     await engine.apply(
         [
-            embedded(added(1, "red car", readers=("user:ann",))),
-            embedded(added(2, "red automobile", source=OTHER_SOURCE)),
-            embedded(added(3, "red car and a tree")),
-            embedded(added(4, "red car, gone")),
+            with_vectors(added(1, "red car", readers=("user:ann",)), MODEL),
+            with_vectors(added(2, "red automobile", source=OTHER_SOURCE), MODEL),
+            with_vectors(added(3, "red car and a tree"), MODEL),
+            with_vectors(added(4, "red car, gone"), MODEL),
         ],
         at("5:5:"),
     )
@@ -115,7 +109,7 @@ async def test_filters_hold_for_neighbours_too(engine: VectorEngine, mode: Searc
 @pytest.mark.parametrize("mode", BOTH)
 async def test_best_chunk_is_the_closest(engine: VectorEngine, mode: SearchMode) -> None:
     text = "about trees".ljust(40) + "an automobile".ljust(40) + "about birds".ljust(40)
-    await engine.apply([embedded(added(1, text))], at("5:5:"))
+    await engine.apply([with_vectors(added(1, text), MODEL)], at("5:5:"))
 
     page = await look(engine, "car", mode)
 
@@ -124,7 +118,9 @@ async def test_best_chunk_is_the_closest(engine: VectorEngine, mode: SearchMode)
 
 
 async def test_hybrid_pages_are_disjoint(engine: VectorEngine) -> None:
-    await engine.apply([embedded(added(n, f"red car {n}")) for n in range(1, 41)], at("5:5:"))
+    await engine.apply(
+        [with_vectors(added(n, f"red car {n}"), MODEL) for n in range(1, 41)], at("5:5:")
+    )
 
     pages = [
         await ids(engine, "car", SearchMode.HYBRID, limit=10, offset=o) for o in (0, 10, 20, 30)
@@ -138,7 +134,7 @@ async def test_vectors_of_the_same_version_come_later(engine: VectorEngine) -> N
     await engine.apply([change], at("5:5:"))
     assert await look(engine, "car", SearchMode.SEMANTIC) in (None, IndexPage((), 0))
 
-    await engine.apply([embedded(change)], at("6:6:"))
+    await engine.apply([with_vectors(change, MODEL)], at("6:6:"))
     assert await ids(engine, "car", SearchMode.SEMANTIC) == [1]
 
     await engine.apply([change], at("7:7:"))
@@ -147,11 +143,11 @@ async def test_vectors_of_the_same_version_come_later(engine: VectorEngine) -> N
 
 async def test_second_model_is_filled_beside_the_first(engine: VectorEngine) -> None:
     change = added(1, "an automobile")
-    await engine.apply([embedded(change)], at("5:5:"))
+    await engine.apply([with_vectors(change, MODEL)], at("5:5:"))
     assert await look(engine, "car", model=OTHER) is None, "text answers"
 
     engine.models.append(OTHER)
-    await engine.apply([embedded(change, MODEL, OTHER, number=2)], at("6:6:"))
+    await engine.apply([with_vectors(change, MODEL, OTHER, number=2)], at("6:6:"))
 
     assert await ids(engine, "car", SearchMode.SEMANTIC) == [1]
     assert await ids(engine, "car", SearchMode.SEMANTIC, model=OTHER) == [1]
@@ -161,7 +157,7 @@ async def test_chunk_without_a_vector_does_not_keep_the_others_from_theirs(
     engine: VectorEngine,
 ) -> None:
     text = "about trees".ljust(40) + "an automobile".ljust(40)
-    change = embedded(added(1, text))
+    change = with_vectors(added(1, text), MODEL)
     assert change.document is not None
     [(name, vectors)] = change.document.vectors.items()
     partial = replace(change.document, vectors={name: (None, vectors[1])})

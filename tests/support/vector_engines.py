@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from sercha.domain.query import SearchQuery
 from sercha.services.neighbour_search import NeighbourSearch
 from sercha.services.ports import Change, FeedPosition, IndexPage
 from sercha.services.ports.vector_search import QueryVector
+from tests.support.embeddings import vector_of
 from tests.support.truth import Truth, open_truth
 from tests.support.vespa import Setup, open_setup
 
@@ -141,3 +142,18 @@ async def open_vespa_vectors() -> AsyncGenerator[VespaVectors]:
     """Open Vespa's adapter on the stand-in."""
     async with open_setup(containers=1) as setup:
         yield VespaVectors(setup)
+
+
+def with_vectors(change: Change, *models: EmbeddingModel, number: int = 1) -> Change:
+    """Give the document of *change* the vectors of all its chunks."""
+    document = change.document
+    assert document is not None
+    texts = [
+        embedded_text(each.heading, document.text[each.start : each.end])
+        for each in document.chunks
+    ]
+    vectors: dict[str, tuple[Vector | None, ...]] = {
+        model.name: tuple(Vector.unit(vector_of(text, model.dimensions)) for text in texts)
+        for model in models
+    }
+    return replace(change, document=replace(document, vectors=vectors, vectors_number=number))
