@@ -14,6 +14,7 @@ from sercha.adapters.postgres.migrate import schema_state
 from sercha.adapters.postgres.pool import ConnectionPool, open_pool
 from sercha.cli.api import Access, find_access, open_api
 from sercha.cli.checks import Finding, Verdict
+from sercha.cli.checks_vectors import check_vectors
 from sercha.cli.status import local_url
 from sercha.errors import Conflict, SerchaError
 from sercha.settings import Role, Settings
@@ -47,11 +48,14 @@ async def check_database(settings: Settings) -> list[Finding]:
             async with open_pool(
                 settings.database_url, max_open=1, application_name="sercha doctor"
             ) as pool:
-                return [
+                findings = [
                     *await _check_server(pool, shown),
                     await _check_schema(pool),
                     await _check_connections(pool, settings),
                 ]
+                if settings.search_engine == "embedded":
+                    findings.append(await check_vectors(pool))
+                return findings
     except trio.TooSlowError:
         message = f"{shown}: no answer within {DATABASE_TIMEOUT:g} s"
         return [Finding("database", Verdict.FAIL, message, mend)]

@@ -3,6 +3,7 @@
 ::
 
     the current model, then the one that is filled:
+        its kept vectors put in place, where the engine does not take them from the feed
         documents that lack vectors ─▶ their texts that are not kept ─▶ endpoint ─▶ kept ─▶ documents noted
         none lacks any, and the index has them: the filled one becomes current
 
@@ -25,6 +26,7 @@ from sercha.services.backoff import Backoff
 from sercha.services.embedders import Embedders
 from sercha.services.ports import Notices
 from sercha.services.ports.embeddings import EmbeddingStore, ModelState, StoredModel
+from sercha.services.ports.vector_search import VectorTables
 from sercha.services.waiting import until_any
 from sercha.telemetry import metrics
 
@@ -61,12 +63,22 @@ class EmbeddingWork:
         notices: Notices,
         *,
         consumer: str | None = None,
+        tables: VectorTables | None = None,
     ) -> None:
-        """*consumer* is the shared index that must have a model's vectors before searches use it."""
+        """Either *consumer* or *tables* says where a model's vectors must be before searches use it.
+
+        Args:
+            store: of models and vectors.
+            embedders: who makes vectors.
+            notices: that there is something to do.
+            consumer: the shared index that takes them from the change feed.
+            tables: where they are put by this very work; while that cannot be done, none are made.
+        """
         self._store = store
         self._embedders = embedders
         self._notices = notices
         self._consumer = consumer
+        self._tables = tables
         self._filled: dict[str, str] = {}
         """The moments at which models that are filled had all vectors for the first time."""
         self.state = EmbeddingState()
@@ -110,22 +122,31 @@ class EmbeddingWork:
         pause: float | None = None
         pending = 0
         for stored in models:
-            try:
-                await self._fill(stored)
-            except SerchaError as error:
-                if not error.error_code.startswith("embedder-"):
-                    raise
-                self.state.errors[stored.name] = error.message
-                metrics.EMBEDDINGS.labels("failed").inc()
-                _log.warning("embedding.failed", model=stored.name, error=error.message)
-                retry_after = error.retry_after if isinstance(error, Transient) else None
-                pause = max(pause or 0.0, retry_after or 0.0)
-            else:
-                self.state.errors.pop(stored.name, None)
+            if await self._is_in_place(stored):
+                try:
+                    await self._fill(stored)
+                except SerchaError as error:
+                    if not error.error_code.startswith("embedder-"):
+                        raise
+                    self.state.errors[stored.name] = error.message
+                    metrics.EMBEDDINGS.labels("failed").inc()
+                    _log.warning("embedding.failed", model=stored.name, error=error.message)
+                    retry_after = error.retry_after if isinstance(error, Transient) else None
+                    pause = max(pause or 0.0, retry_after or 0.0)
+                else:
+                    self.state.errors.pop(stored.name, None)
             pending += (await self._store.progress(stored.name)).pending
         self.state.pending = pending
         metrics.EMBEDDING_PENDING.set(pending)
         return pause
+
+    async def _is_in_place(self, stored: StoredModel) -> bool:
+        """Put what is kept in place; without a place nothing is made, since no search could use it."""
+        why = None if self._tables is None else await self._tables.complete(stored.model)
+        if why is not None and self.state.errors.get(stored.name) != why:
+            _log.warning("embedding.no_place", model=stored.name, error=why)
+            self.state.errors[stored.name] = why
+        return why is None
 
     async def _fill(self, stored: StoredModel) -> None:
         after = DocumentId(0)

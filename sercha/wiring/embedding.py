@@ -9,6 +9,7 @@ from functools import partial
 from lockd import LeaseStore, OnOverrun
 from sercha.adapters.embeddings import open_embedder
 from sercha.adapters.postgres.embeddings import PostgresEmbeddingStore
+from sercha.adapters.postgres.vector_tables import PostgresVectorTables
 from sercha.adapters.security.sealing import SecretSeal
 from sercha.errors import Rejected, SettingsError
 from sercha.roles.embedding import Embedding
@@ -28,12 +29,17 @@ async def open_embedding(
     process: Process, leases: LeaseStore, on_overrun: OnOverrun
 ) -> AsyncGenerator[Embedding | None]:
     """Open this worker's candidate for making vectors; None where the engine cannot use any."""
-    if process.settings.search_engine != VESPA or not process.settings.vespa_config_url:
+    is_vespa = process.settings.search_engine == VESPA
+    if is_vespa and not process.settings.vespa_config_url:
         yield None
         return
     async with open_process_embedders(process) as embedders:
         work = EmbeddingWork(
-            PostgresEmbeddingStore(process.pool), embedders, process.notices, consumer=CONSUMER
+            PostgresEmbeddingStore(process.pool),
+            embedders,
+            process.notices,
+            consumer=CONSUMER if is_vespa else None,
+            tables=None if is_vespa else PostgresVectorTables(process.pool),
         )
         made = Embedding(work, leases, on_overrun=on_overrun)
         process.health.probes["embedding"] = made.probe

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from sercha.adapters.postgres.notices import PostgresNotices
 from sercha.adapters.postgres.pool import ConnectionPool
-from sercha.errors import Unavailable
+from sercha.errors import Transient, Unavailable
 from sercha.roles.worker import Worker
 from sercha.services.follow import Following
+from sercha.services.ports.vector_search import VectorsState
 from sercha.telemetry.health import ComponentHealth
 
 
@@ -34,6 +37,15 @@ async def probe_index(follower: Following) -> ComponentHealth:
     if state.error is not None:
         return ComponentHealth(is_healthy=False, message=state.error)
     return ComponentHealth(is_healthy=True, message="rebuilding" if state.is_rebuilding else "")
+
+
+async def probe_vectors(state: Callable[[], Awaitable[VectorsState]]) -> ComponentHealth:
+    """Vectors can be used, where they are wanted; text answers without them."""
+    try:
+        found = await state()
+    except Transient as error:
+        return ComponentHealth(is_healthy=False, message=error.message)
+    return ComponentHealth(is_healthy=found.is_healthy, message=found.message)
 
 
 async def probe_worker(made: Worker) -> ComponentHealth:

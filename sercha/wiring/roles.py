@@ -49,7 +49,7 @@ from sercha.version import __version__
 from sercha.wiring.embedding import make_ai_settings
 from sercha.wiring.probes import probe_dispatch, probe_worker
 from sercha.wiring.process import Process
-from sercha.wiring.search import OpenSearch
+from sercha.wiring.search import VESPA, OpenSearch
 
 
 def make_sources(process: Process) -> Sources:
@@ -202,7 +202,9 @@ def make_api_services(
         ai=make_ai_settings(process),
         vectors=search.vectors,
         vespa=search.vespa,
-        vespa_endpoints=tuple(settings.vespa_container_url) if search.is_vespa else (),
+        vespa_endpoints=tuple(
+            settings.vespa_container_url if settings.search_engine == VESPA else ()
+        ),
         sources=make_sources(process),
         documents=Documents(process.documents),
         search=Search(

@@ -12,17 +12,19 @@ from lockd import LeaseStore, OnOverrun
 from sercha.adapters.embedded_index import open_embedded_index
 from sercha.adapters.postgres.embeddings import PostgresEmbeddingStore
 from sercha.adapters.postgres.generations import PostgresGenerationStore
+from sercha.adapters.postgres.neighbours import PostgresNeighbours
 from sercha.adapters.vespa import open_vespa_index
 from sercha.adapters.vespa.index import VespaIndex
 from sercha.errors import SettingsError
 from sercha.roles.feeder import Feeder
 from sercha.services.follow import Follower, Following
+from sercha.services.neighbour_search import NeighbourSearch
 from sercha.services.ports import SearchIndex
 from sercha.services.ports.vector_search import VectorSearch, VectorsState
 from sercha.services.ports.vespa_admin import VespaAdmin
 from sercha.services.remote_follow import RemoteFollower
 from sercha.telemetry.health import ComponentHealth
-from sercha.wiring.probes import probe_index
+from sercha.wiring.probes import probe_index, probe_vectors
 from sercha.wiring.process import Process
 
 VESPA = "vespa"
@@ -36,24 +38,14 @@ class OpenSearch:
 
     index: SearchIndex
     follower: Following
+    vectors: Callable[[], Awaitable[VectorsState]]
+    """Says whether the engine can use vectors."""
+    by_vector: VectorSearch | None
+    """None: it finds by text only."""
     count: Callable[[], Awaitable[int]] | None = None
     """Counts the documents of this process's copy; None where there is no such copy."""
-    is_vespa: bool = False
-    by_vector: VectorSearch | None = None
-    """None: it finds by text only."""
     vespa: VespaAdmin | None = None
     """Its application; None: it is not Vespa, or another program deploys there."""
-
-    async def vectors(self) -> VectorsState:
-        """Say whether the engine can use vectors."""
-        await trio.lowlevel.checkpoint()
-        if not self.is_vespa:
-            return VectorsState(is_usable=False, message="the embedded engine finds by text only")
-        is_healthy = self.follower.state.error is None
-        if self.by_vector is None:
-            message = "vectors need VESPA_CONFIG_URL: their fields are deployed there"
-            return VectorsState(False, True, is_healthy, message)
-        return VectorsState(is_usable=True, is_vespa=True, is_healthy=is_healthy)
 
 
 @asynccontextmanager
@@ -83,7 +75,11 @@ async def _open_embedded(process: Process) -> AsyncGenerator[OpenSearch]:
         async def count() -> int:
             return (await index.statistics()).documents
 
-        yield OpenSearch(index, follower, count)
+        neighbours = PostgresNeighbours(process.pool)
+        process.health.probes["vectors"] = lambda: probe_vectors(neighbours.state)
+        yield OpenSearch(
+            index, follower, neighbours.state, NeighbourSearch(index, neighbours), count
+        )
 
 
 @asynccontextmanager
@@ -92,7 +88,16 @@ async def _open_vespa(process: Process) -> AsyncGenerator[OpenSearch]:
         follower = RemoteFollower(index, process.feed, process.notices, CONSUMER)
         # Only what we deploy is known to have the fields.
         ours = index if process.settings.vespa_config_url else None
-        yield OpenSearch(index, follower, is_vespa=True, by_vector=ours, vespa=ours)
+
+        async def vectors() -> VectorsState:
+            await trio.lowlevel.checkpoint()
+            is_healthy = follower.state.error is None
+            if ours is None:
+                message = "vectors need VESPA_CONFIG_URL: their fields are deployed there"
+                return VectorsState(False, True, is_healthy, message)
+            return VectorsState(is_usable=True, is_vespa=True, is_healthy=is_healthy)
+
+        yield OpenSearch(index, follower, vectors, ours, vespa=ours)
 
 
 @asynccontextmanager

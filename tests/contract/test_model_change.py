@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
 
+from sercha.adapters.embedded_index import open_embedded_index
 from sercha.adapters.postgres.documents import PostgresDocumentStore
+from sercha.adapters.postgres.neighbours import PostgresNeighbours
+from sercha.adapters.postgres.vector_tables import PostgresVectorTables
 from sercha.domain.query import SearchMode, parse_query
 from sercha.services import follow
 from sercha.services.embedders import open_embedders
 from sercha.services.embedding import EmbeddingWork
 from sercha.services.follow import Follower
+from sercha.services.neighbour_search import NeighbourSearch
+from sercha.services.ports import SearchIndex
 from sercha.services.ports.embeddings import ModelState, StoredModel
+from sercha.services.ports.vector_search import VectorSearch
 from sercha.services.query_vectors import QueryVectors
 from sercha.services.search import Search, SearchPage
 from tests.support.embedding_work import open_client, stored_model, want
@@ -31,9 +41,38 @@ async def until_current(truth: Truth, stored: StoredModel) -> None:
             await trio.sleep(0.05)
 
 
+@dataclass
+class Engine:
+    """What searches by vectors, and who must have a model's vectors before it is current."""
+
+    index: SearchIndex
+    by_vector: VectorSearch
+    documents: PostgresDocumentStore
+    new_consumer_id: Callable[[], str]
+    consumer: str | None = None
+    tables: PostgresVectorTables | None = None
+
+
+@asynccontextmanager
+async def open_vespa(truth: Truth, folder: Path) -> AsyncGenerator[Engine]:
+    async with open_setup(containers=1) as setup:
+        setup.index._models = truth.embeddings.known
+        documents = PostgresDocumentStore(truth.pool, reads_vectors=True)
+        yield Engine(setup.index, setup.index, documents, lambda: "vespa", "vespa")
+
+
+@asynccontextmanager
+async def open_embedded(truth: Truth, folder: Path) -> AsyncGenerator[Engine]:
+    async with open_embedded_index(folder / "index") as index:
+        by_vector = NeighbourSearch(index, PostgresNeighbours(truth.pool))
+        tables = PostgresVectorTables(truth.pool)
+        yield Engine(index, by_vector, truth.documents, lambda: index.consumer_id, tables=tables)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("opening", [open_embedded, open_vespa])
 async def test_searches_go_on_while_the_model_changes(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening
 ) -> None:
     monkeypatch.setattr(follow, "ADVANCE_INTERVAL", 0.2)
     monkeypatch.setattr(follow, "POLL_INTERVAL", 0.1)
@@ -49,25 +88,31 @@ async def test_searches_go_on_while_the_model_changes(
         new_endpoint.dimensions = 16
         async with (
             open_truth(postgres_url) as truth,
-            open_setup(containers=1) as setup,
+            opening(truth, tmp_path) as engine,
             open_embedders(partial(open_client, call_seconds=10)) as embedders,
             trio.open_nursery() as nursery,
         ):
-            monkeypatch.setattr(setup, "models", [])
-            documents = PostgresDocumentStore(truth.pool, reads_vectors=True)
-            setup.index._models = truth.embeddings.known
             source = await truth.add_source()
             texts = {f"d{n}": f"tree number {n}" for n in range(100)}
             await truth.save(source.id, **texts, wanted="an automobile")
             old = await want(truth, stored_model(old_endpoint))
-            follower = Follower(setup.index, truth.feed, documents, truth.notices, lambda: "vespa")
-            work = EmbeddingWork(truth.embeddings, embedders, truth.notices, consumer="vespa")
+            work = EmbeddingWork(
+                truth.embeddings,
+                embedders,
+                truth.notices,
+                consumer=engine.consumer,
+                tables=engine.tables,
+            )
+            follower = Follower(
+                engine.index, truth.feed, engine.documents, truth.notices, engine.new_consumer_id
+            )
             nursery.start_soon(follower.run)
             nursery.start_soon(work.run)
             await until_current(truth, old)
+            await follower.catch_up()
 
             vectors = QueryVectors(truth.embeddings, embedders, seconds=5)
-            search = Search(setup.index, documents, vectors, setup.index)
+            search = Search(engine.index, engine.documents, vectors, engine.by_vector)
             stop = trio.Event()
             nursery.start_soon(ask, search, stop)
             new = await want(truth, stored_model(new_endpoint, "better"))

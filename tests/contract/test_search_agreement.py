@@ -17,10 +17,11 @@ from sercha.adapters.memory import MemoryIndex
 from sercha.adapters.memory.searching import Terms
 from sercha.domain.document import DocumentId
 from sercha.domain.query import SearchMode, SearchQuery
-from sercha.services.ports import Change, DocumentVersion, IndexPage, SearchIndex, VerifyReport
-from tests.support.engines import ENGINES, VECTOR_ENGINES, ask, open_engine
+from sercha.services.ports import Change, DocumentVersion, IndexPage, VerifyReport
+from tests.support.engines import ENGINES
 from tests.support.random_search import GROUPS, WORDS, random_document, random_queries
 from tests.support.search import batches, removed
+from tests.support.vector_engines import IndexVectors, VectorEngine, open_vector_engine
 from tests.support.vectors import MODEL, query_vector
 
 OTHERS = [name for name in ENGINES if name != "memory"]
@@ -58,7 +59,7 @@ def versions_after(changes: Sequence[Change]) -> list[DocumentVersion]:
     )
 
 
-async def feed(random: Random, engine: SearchIndex, changes: Sequence[Change]) -> None:
+async def feed(random: Random, engine: VectorEngine, changes: Sequence[Change]) -> None:
     """Apply all of them, in batches of any size."""
     rest = list(changes)
     while rest:
@@ -84,26 +85,23 @@ def assert_same_passages(page: IndexPage, reference: MemoryIndex, query: SearchQ
         assert of_chunks[hit.chunk_position] > max(of_chunks) - WORDS_STEP, hit
 
 
-async def agree(random: Random, name: str, engine: SearchIndex, reference: MemoryIndex) -> int:
+async def agree(random: Random, name: str, engine: VectorEngine, index: MemoryIndex) -> int:
     """Ask both; how many documents were found."""
     found = 0
+    reference = IndexVectors(index, [MODEL])
     queries = random_queries(random)
     for _ in range(CASES):
         query = next(queries)
         principals = frozenset(random.sample(GROUPS, k=3))
         vector = query_vector(random.choice([query.text, *WORDS]))
-        is_by_words = query.mode is SearchMode.TEXT or name not in VECTOR_ENGINES
-        page = await ask(engine, query, principals, vector)
-        if is_by_words:
-            expected = await reference.search(query, principals)
-        else:
-            expected = await ask(reference, query, principals, vector)
+        page = await engine.ask(query, principals, vector)
+        expected = await reference.ask(query, principals, vector)
         numbers, wanted = ({hit.document_id for hit in each.hits} for each in (page, expected))
         assert numbers == wanted, (query, principals, numbers ^ wanted)
         assert page.total == expected.total == len(wanted), (query, principals)
-        if name == "embedded" and is_by_words:
+        if name == "embedded" and query.mode is SearchMode.TEXT:
             assert_same_order(page, expected, WORDS_STEP)
-            assert_same_passages(page, reference, query)
+            assert_same_passages(page, index, query)
         elif query.mode is SearchMode.SEMANTIC:
             assert_same_order(page, expected, VECTORS_STEP)
         found += len(wanted)
@@ -111,21 +109,23 @@ async def agree(random: Random, name: str, engine: SearchIndex, reference: Memor
 
 
 @pytest.mark.parametrize("name", OTHERS)
-async def test_engine_finds_what_the_reference_finds(name: str, seed: int, tmp_path: Path) -> None:
+async def test_engine_finds_what_the_reference_finds(
+    name: str, postgres_url: str, seed: int, tmp_path: Path
+) -> None:
     """Between the searches documents change; what comes late, an older state, changes nothing in the reference."""
     random, found = Random(seed), 0
     changes: list[Change] = []
     reference = MemoryIndex()
-    async with open_engine(name, tmp_path, MODEL) as engine:
+    async with open_vector_engine(name, postgres_url, tmp_path, MODEL) as engine:
         for _ in range(ROUNDS):
             more = more_changes(random, changes)
             changes += more
             late = random.sample(changes, k=30)
-            await feed(random, reference, [*more, *late])
+            await feed(random, IndexVectors(reference, [MODEL]), [*more, *late])
             # Only one process ever writes to an embedded copy, and in order.
             await feed(random, engine, more if name == "embedded" else [*more, *late])
             truth = versions_after(changes)
-            for each in (reference, engine):
+            for each in (reference, engine.index):
                 assert await each.verify(batches(truth)) == VerifyReport(len(truth))
             found += await agree(random, name, engine, reference)
     assert found > ROUNDS * CASES

@@ -9,9 +9,9 @@ from random import Random
 import pytest
 
 from sercha.domain.query import SearchMode
-from sercha.services.ports import SearchIndex
-from tests.support.engines import ENGINES, ask, open_engine
-from tests.support.random_search import GROUPS, WORDS, meets, random_document, random_queries
+from tests.support.engines import ENGINES
+from tests.support.random_search import GROUPS, WORDS, allowed, random_document, random_queries
+from tests.support.vector_engines import VectorEngine, open_vector_engine
 from tests.support.vectors import MODEL, query_vector
 
 DOCUMENTS = 120
@@ -19,7 +19,9 @@ CASES, CASES_PROOF = 5_000, 100_000
 """Of each engine."""
 
 
-async def nothing_forbidden(engine: SearchIndex, random: Random, cases: int) -> Counter[SearchMode]:
+async def nothing_forbidden(
+    engine: VectorEngine, random: Random, cases: int
+) -> Counter[SearchMode]:
     """Ask that often; how many documents were found in each mode."""
     changes = [random_document(random, number) for number in range(1, DOCUMENTS + 1)]
     await engine.apply(changes, None)
@@ -28,25 +30,21 @@ async def nothing_forbidden(engine: SearchIndex, random: Random, cases: int) -> 
         if number == cases:
             return found
         principals = frozenset(random.sample(GROUPS, k=random.randint(0, 3)))
-        allowed = {
-            change.document_id
-            for change in changes
-            if change.document is not None
-            and principals & set(change.document.readers)
-            and meets(change.document, query)
-        }
+        may_be_found = allowed(changes, query, principals)
         vector = query_vector(random.choice([query.text, *WORDS]))
-        page = await ask(engine, query, principals, vector)
+        page = await engine.ask(query, principals, vector)
         seen = {hit.document_id for hit in page.hits}
-        assert seen <= allowed, (query, principals)
-        assert page.total <= len(allowed), (query, principals)
+        assert seen <= may_be_found, (query, principals)
+        assert page.total <= len(may_be_found), (query, principals)
         found[query.mode] += len(seen)
     raise AssertionError
 
 
 @pytest.mark.parametrize("name", ENGINES)
-async def test_nothing_is_found_that_may_not_be_read(name: str, seed: int, tmp_path: Path) -> None:
-    async with open_engine(name, tmp_path, MODEL) as engine:
+async def test_nothing_is_found_that_may_not_be_read(
+    name: str, postgres_url: str, seed: int, tmp_path: Path
+) -> None:
+    async with open_vector_engine(name, postgres_url, tmp_path, MODEL) as engine:
         found = await nothing_forbidden(engine, Random(seed), CASES)
     assert min(found[mode] for mode in SearchMode) > CASES / 3
 
@@ -54,9 +52,9 @@ async def test_nothing_is_found_that_may_not_be_read(name: str, seed: int, tmp_p
 @pytest.mark.proof
 @pytest.mark.parametrize("name", ENGINES)
 async def test_nothing_is_found_that_may_not_be_read_in_many_cases(
-    name: str, seed: int, tmp_path: Path
+    name: str, postgres_url: str, seed: int, tmp_path: Path
 ) -> None:
-    async with open_engine(name, tmp_path, MODEL) as engine:
+    async with open_vector_engine(name, postgres_url, tmp_path, MODEL) as engine:
         found = await nothing_forbidden(engine, Random(seed), CASES_PROOF)
     counts = ", ".join(f"{found[mode]} in mode {mode}" for mode in SearchMode)
     print(f"{name}: {CASES_PROOF} searches; found {counts}; none forbidden")

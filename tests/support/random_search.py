@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TypedDict
 from uuid import UUID
+from zlib import crc32
 
-from sercha.domain.document import IndexedDocument
+from sercha.domain.document import DocumentId, IndexedDocument
 from sercha.domain.query import SearchMode, SearchQuery, Term, parse_query
 from sercha.errors import Rejected
 from sercha.services.ports import Change
@@ -34,7 +35,7 @@ DAYS = [FIRST + timedelta(days=number) for number in range(6)]
 
 
 def random_document(random: Random, number: int, *, version: int = 1) -> Change:
-    """Give a document for any kinds of readers; some have no vectors, or only some of their chunks."""
+    """Give a document for any kinds of readers; not all chunks have vectors."""
     change = added(
         number,
         " ".join(random.choices([*WORDS, LONG], k=random.choice([0, 1, 2, 5, 8, 8, 40]))),
@@ -52,9 +53,18 @@ def random_document(random: Random, number: int, *, version: int = 1) -> Change:
         for each in change.document.chunks
     ]
     change = replace(change, document=replace(change.document, chunks=tuple(chunks)))
-    if random.random() < 0.1:
-        return change
-    return embedded(change, has_vector=lambda: random.random() < 0.7)
+    # By the text: where equal ones share a vector, all of them have it or none.
+    return embedded(change, has_vector=lambda text: crc32(text.encode()) % 10 < 7)
+
+
+def random_documents(random: Random, count: int) -> list[Change]:
+    """Give so many documents with at least one chunk each; all chunks have vectors."""
+    found: list[Change] = []
+    while len(found) < count:
+        change = random_document(random, len(found) + 1)
+        if change.document is not None and change.document.text:
+            found.append(embedded(change))
+    return found
 
 
 class Filters(TypedDict):
@@ -115,3 +125,16 @@ def random_queries(random: Random) -> Iterator[SearchQuery]:
             yield parse_query(text, mode=mode, limit=100, **chosen)
         except Rejected:
             yield SearchQuery(text, (Term(text),), mode, limit=100, **chosen)
+
+
+def allowed(
+    changes: Iterable[Change], query: SearchQuery, principals: frozenset[str]
+) -> set[DocumentId]:
+    """Return what *principals* may be shown, by other means than the engines'."""
+    return {
+        change.document_id
+        for change in changes
+        if change.document is not None
+        and principals & set(change.document.readers)
+        and meets(change.document, query)
+    }

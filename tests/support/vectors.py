@@ -14,7 +14,7 @@ MODEL = EmbeddingModel("http://localhost/v1", "words", DIMENSIONS)
 OTHER = EmbeddingModel("http://localhost/v1", "others", 16)
 
 
-def _always() -> bool:
+def _always(text: str) -> bool:
     return True
 
 
@@ -22,9 +22,9 @@ def embedded(
     change: Change,
     *models: EmbeddingModel,
     number: int = 1,
-    has_vector: Callable[[], bool] = _always,
+    has_vector: Callable[[str], bool] = _always,
 ) -> Change:
-    """Give the document of *change* vectors; *has_vector* says for each chunk in turn whether it gets one."""
+    """Give the document of *change* vectors; *has_vector* says of each chunk's text whether it gets one."""
     document = change.document
     assert document is not None
     texts = [
@@ -33,7 +33,7 @@ def embedded(
     ]
     vectors: dict[str, tuple[Vector | None, ...]] = {
         model.name: tuple(
-            Vector.unit(vector_of(text, model.dimensions)) if has_vector() else None
+            Vector.unit(vector_of(text, model.dimensions)) if has_vector(text) else None
             for text in texts
         )
         for model in models or (MODEL,)

@@ -21,9 +21,11 @@ from sercha.adapters.embedded_index.entries import schema_hash
 from sercha.adapters.embedded_index.local_copy import CopyDamaged, CopyStatistics, LocalCopy
 from sercha.adapters.embedded_index.searching import search
 from sercha.adapters.embedded_index.storage import claim_slot
+from sercha.adapters.embedded_index.surveying import chunks, judge, survey
 from sercha.adapters.embedded_index.verifying import read_versions
 from sercha.adapters.text_analysis.spans import find_spans
 from sercha.adapters.text_analysis.terms import plan_terms
+from sercha.domain.document import DocumentId
 from sercha.domain.query import SearchQuery
 from sercha.errors import Transient
 from sercha.services.compare import compare
@@ -34,6 +36,7 @@ from sercha.services.ports import (
     IndexPage,
     VerifyReport,
 )
+from sercha.services.ports.vector_search import Survey
 
 SEARCHES_MAX = 8
 """Searches of one process that run at the same time; others wait for their turn."""
@@ -68,7 +71,7 @@ async def open_embedded_index(directory: Path) -> AsyncGenerator[EmbeddedIndex]:
 
 
 class EmbeddedIndex:
-    """Satisfies `sercha.services.ports.SearchIndex`; made by `open_embedded_index`."""
+    """Satisfies `sercha.services.ports.SearchIndex` and `WordIndex`; made by `open_embedded_index`."""
 
     def __init__(self, generation: str, copy: LocalCopy) -> None:
         self.generation = generation
@@ -141,6 +144,58 @@ class EmbeddedIndex:
 
     def _answer(self, query: SearchQuery, principals: frozenset[str]) -> IndexPage:
         return search(self._copy.schema, self._copy.searcher, plan_terms(query), query, principals)
+
+    async def survey(
+        self, query: SearchQuery, principals: frozenset[str], *, ranked: int
+    ) -> Survey | None:
+        """Say what may be found, and the best *ranked* by words; None: nothing can be.
+
+        Raises:
+            Transient: as in `search`.
+        """
+
+        def work() -> Survey | None:
+            copy = self._copy
+            return survey(copy.schema, copy.searcher, plan_terms(query), query, principals, ranked)
+
+        return await self._read(work)
+
+    async def judge(
+        self,
+        query: SearchQuery,
+        principals: frozenset[str],
+        document_ids: Sequence[DocumentId],
+        *,
+        by_words: bool,
+    ) -> frozenset[DocumentId]:
+        """Return which of these documents pass; with *by_words* which of them match.
+
+        Raises:
+            Transient: as in `search`.
+        """
+
+        def work() -> frozenset[DocumentId]:
+            copy, plans = self._copy, plan_terms(query)
+            return judge(
+                copy.schema, copy.searcher, plans, query, principals, document_ids, by_words
+            )
+
+        return await self._read(work)
+
+    async def best_chunks(
+        self, query: SearchQuery, document_ids: Sequence[DocumentId]
+    ) -> dict[DocumentId, int]:
+        """Return the chunk with most of the query's words, of those documents that have one with any.
+
+        Raises:
+            Transient: as in `search`.
+        """
+
+        def work() -> dict[DocumentId, int]:
+            copy = self._copy
+            return chunks(copy.schema, copy.searcher, plan_terms(query), document_ids)
+
+        return await self._read(work)
 
     def spans(self, query: SearchQuery, text: str) -> list[tuple[int, int]]:
         """Where the query's terms are in *text*, as the index sees words; for texts of snippet size."""

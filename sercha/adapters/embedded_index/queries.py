@@ -80,29 +80,57 @@ class QueryBuilder:
 
     def documents(self, principals: frozenset[str], filters: Iterable[Query]) -> Query | None:
         """The query over documents that meet all *filters*; None when nothing can match."""
-        optional: list[tuple[Occur, Query]] = []
+        if not self._can_match():
+            return None
         clauses: list[tuple[Occur, Query]] = []
-        has_required = False
-        for plan in self._plans:
-            if plan.occurrence is Occurrence.EXCLUDED:
-                if not plan.is_empty:
-                    clauses.append((Occur.MustNot, self._matches(plan, _UNWEIGHTED)))
-            elif plan.occurrence is Occurrence.REQUIRED:
-                if plan.is_empty:
-                    return None
-                has_required = True
-                clauses.append((Occur.Must, self._matches(plan, self._weights[plan])))
-            elif not plan.is_empty:
-                optional.append((Occur.Should, self._matches(plan, self._weights[plan])))
-        if not has_required:
-            if not optional:
-                return None
-            clauses.append((Occur.Must, Query.boolean_query(optional)))
+        optional = [
+            (Occur.Should, self._matches(plan, self._weights[plan]))
+            for plan in self._of(Occurrence.OPTIONAL)
+        ]
+        required = [
+            (Occur.Must, self._matches(plan, self._weights[plan]))
+            for plan in self._of(Occurrence.REQUIRED)
+        ]
+        if required:
+            clauses += [*required, *optional]
         else:
-            clauses.extend(optional)
-        clauses.append((Occur.Must, self._any_of("readers", sorted(principals))))
-        clauses.extend((Occur.Must, condition) for condition in filters)
-        return Query.boolean_query(clauses)
+            clauses.append((Occur.Must, Query.boolean_query(optional)))
+        return Query.boolean_query([*clauses, *self._conditions(principals, filters)])
+
+    def passing(self, principals: frozenset[str], filters: Iterable[Query]) -> Query | None:
+        """The query over documents that meet all conditions, words apart that need not be there.
+
+        None when nothing can match, also where *no* word that is looked for could be in any document.
+        """
+        if not self._can_match():
+            return None
+        required = [
+            (Occur.Must, self._matches(plan, _UNWEIGHTED)) for plan in self._of(Occurrence.REQUIRED)
+        ]
+        return Query.boolean_query([*required, *self._conditions(principals, filters)])
+
+    def among(self, numbers: Sequence[int]) -> Query:
+        """The query over these documents, and their chunks."""
+        return self._any_of("document_id", numbers)
+
+    def _can_match(self) -> bool:
+        wanted = [plan for plan in self._plans if plan.occurrence is not Occurrence.EXCLUDED]
+        if any(plan.is_empty and plan.occurrence is Occurrence.REQUIRED for plan in wanted):
+            return False
+        return any(not plan.is_empty for plan in wanted)
+
+    def _of(self, occurrence: Occurrence) -> Iterator[TermPlan]:
+        return (p for p in self._plans if p.occurrence is occurrence and not p.is_empty)
+
+    def _conditions(
+        self, principals: frozenset[str], filters: Iterable[Query]
+    ) -> Iterator[tuple[Occur, Query]]:
+        """What every result meets, whatever it is ranked by; only documents have readers."""
+        for plan in self._of(Occurrence.EXCLUDED):
+            yield Occur.MustNot, self._matches(plan, _UNWEIGHTED)
+        yield Occur.Must, self._any_of("readers", sorted(principals))
+        for condition in filters:
+            yield Occur.Must, condition
 
     def filters(self, query: SearchQuery) -> Iterator[Query]:
         """The conditions of a search that are no terms; they weigh nothing."""

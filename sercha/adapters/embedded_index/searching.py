@@ -47,9 +47,9 @@ def search(
     if documents is None:
         return EMPTY
     end = min(query.offset + query.limit, WINDOW_MAX)
-    ranked, total = _best(searcher, documents, "document_id", end, end + 1)
+    ranked, total = best(searcher, documents, "document_id", end, end + 1)
     page = ranked[query.offset : end]
-    chunks = _best_chunks(searcher, builder, [hit.number for hit in page])
+    chunks = best_chunks(searcher, builder, [hit.number for hit in page])
     hits = tuple(
         IndexHit(DocumentId(hit.number), chunks.get(hit.number, 0), hit.score / builder.scale)
         for hit in page
@@ -57,7 +57,7 @@ def search(
     return IndexPage(hits, total)
 
 
-def _best_chunks(
+def best_chunks(
     searcher: tantivy.Searcher, builder: QueryBuilder, numbers: Sequence[int]
 ) -> dict[int, int]:
     """Of each document the chunk with most of the query, the first among equals.
@@ -69,25 +69,25 @@ def _best_chunks(
         return {}
     hits, total = engine.top(searcher, builder.chunks(numbers), CHUNKS_FETCHED)
     addresses = [address for _, address in hits]
-    best: dict[int, tuple[int, int]] = {}
+    chosen: dict[int, tuple[int, int]] = {}
     for (score, _), number, position in zip(
         hits,
         engine.integers(searcher, "document_id", addresses),
         engine.integers(searcher, "chunk_position", addresses),
         strict=True,
     ):
-        best[number] = min(best.get(number, (0, 0)), (-score, position))
+        chosen[number] = min(chosen.get(number, (0, 0)), (-score, position))
     if len(hits) < total:
         for number in numbers:
-            if number not in best or best[number][0] == -hits[-1][0]:
-                alone, _ = _best(
+            if number not in chosen or chosen[number][0] == -hits[-1][0]:
+                alone, _ = best(
                     searcher, builder.chunks([number]), "chunk_position", 1, CHUNKS_FETCHED
                 )
-                best[number] = (-alone[0].score, alone[0].number) if alone else (0, 0)
-    return {number: position for number, (_, position) in best.items()}
+                chosen[number] = (-alone[0].score, alone[0].number) if alone else (0, 0)
+    return {number: position for number, (_, position) in chosen.items()}
 
 
-def _best(
+def best(
     searcher: tantivy.Searcher, query: tantivy.Query, field: str, wanted: int, fetched: int
 ) -> tuple[list[_Ranked], int]:
     """The first *wanted* entries by (-score, the number in *field*), and how many match in all."""

@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from sercha.adapters.postgres import embedding_sql as sql
+from sercha.adapters.postgres.pgvector import add_vectors
 from sercha.adapters.postgres.pool import Connection, ConnectionPool
 from sercha.adapters.postgres.transaction import connection_of
 from sercha.domain.document import DocumentId
@@ -81,11 +82,18 @@ class PostgresEmbeddingStore:
         }
 
     async def keep(self, model: str, found: Mapping[bytes, Vector | Refused]) -> None:
-        """Keep vectors by hash, and which texts can have none."""
-        vectors = [each.packed if isinstance(each, Vector) else None for each in found.values()]
+        """Keep vectors by hash, and which texts can have none; where pgvector has a table, there too."""
+        vectors = {
+            digest: each if isinstance(each, Vector) else None for digest, each in found.items()
+        }
+        packed = [each and each.packed for each in vectors.values()]
         async with self._pool.transaction() as tx:
-            await connection_of(tx).execute(
-                sql.KEEP, {"model": model, "hashes": list(found), "vectors": vectors}
+            connection = connection_of(tx)
+            await connection.execute(
+                sql.KEEP, {"model": model, "hashes": list(found), "vectors": packed}
+            )
+            await add_vectors(
+                connection, model, {digest: each for digest, each in vectors.items() if each}
             )
 
     async def complete(self, model: str, document_ids: Sequence[DocumentId]) -> int:

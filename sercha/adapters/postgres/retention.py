@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, LiteralString
 
 from sercha.adapters.postgres.events import PostgresEventFeed
+from sercha.adapters.postgres.pgvector import drop_unwanted, remove_vectors
 from sercha.adapters.postgres.pool import ConnectionPool
 
 # The oldest first. One that is being retried at this moment is locked, and skipped.
@@ -52,6 +53,7 @@ DELETE FROM embedding WHERE ctid = ANY (ARRAY(
     WHERE m.state = 'retired' OR e.created_at < now() - make_interval(secs => %(age)s)
       AND NOT EXISTS (SELECT 1 FROM chunk c WHERE c.content_hash = e.content_hash)
     LIMIT %(limit)s))
+RETURNING model, content_hash
 """
 
 _MODELS: LiteralString = """
@@ -92,11 +94,23 @@ class PostgresRetentionStore:
         return await self._run_alone(_DOCUMENT_VECTORS, limit=limit)
 
     async def remove_vectors(self, *, age: float, limit: int) -> int:
-        """Remove vectors of retired models, and those older than *age* seconds of which no chunk has the text."""
-        removed = await self._run_alone(_VECTORS, age=age, limit=limit)
-        if removed < limit:
+        """Remove vectors of retired models, and those older than *age* seconds of which no chunk has the text.
+
+        The tables of pgvector lose them too; those of retired models are dropped.
+        """
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_ALONE)
+            await drop_unwanted(connection)
+            cursor = await connection.execute(_VECTORS, {"age": age, "limit": limit})
+            removed: dict[str, list[bytes]] = {}
+            for model, digest in await cursor.fetchall():
+                removed.setdefault(model, []).append(digest)
+            for model, hashes in removed.items():
+                await remove_vectors(connection, model, hashes)
+        count = sum(map(len, removed.values()))
+        if count < limit:
             await self._run_alone(_MODELS)
-        return removed
+        return count
 
     async def _run_alone(self, statement: LiteralString, **parameters: Any) -> int:
         async with self._pool.connection() as connection, connection.transaction():

@@ -232,7 +232,7 @@ def _vector_profiles(vectors: VectorField) -> str:
       expression: vector_score + 0.02 * text_score - tie
     }}
     global-phase {{
-      expression: reciprocal_rank_fusion(text_score, vector_score) - 0.001 * tie
+      expression: if (text_score > 0, reciprocal_rank(text_score), 0) + if (vector_score > 0, reciprocal_rank(vector_score), 0) - 0.001 * tie
       rerank-count: {FUSED}
     }}
     match-features: {CHUNK_SCORES} text_score vector_score tie {closest}

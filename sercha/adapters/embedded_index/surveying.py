@@ -1,0 +1,101 @@
+"""What others ask who find documents by other means than words: which ones may be found, and which words find.
+
+Each answer is of readable documents alone: every query here has the readers' condition in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import tantivy
+from tantivy import Occur, Query
+
+from sercha.adapters.embedded_index import engine
+from sercha.adapters.embedded_index.queries import QueryBuilder
+from sercha.adapters.embedded_index.searching import best, best_chunks
+from sercha.adapters.text_analysis.terms import TermPlan
+from sercha.domain.document import DocumentId
+from sercha.domain.query import SearchQuery
+from sercha.services.ports.vector_search import Survey
+
+LISTED_DOCUMENTS = 5_000
+LISTED_CHUNKS = 20_000
+"""Up to so many documents, with so many chunks, PostgreSQL compares all of them about as fast as it finds the
+nearest 1,000 of any number by its index; then the result is exact, however few they are."""
+
+
+def survey(
+    schema: tantivy.Schema,
+    searcher: tantivy.Searcher,
+    plans: Sequence[TermPlan],
+    query: SearchQuery,
+    principals: frozenset[str],
+    ranked: int,
+) -> Survey | None:
+    """Say what may be found, and the best *ranked* by words; None: nothing can be. Blocking, from any thread."""
+    builder = QueryBuilder(schema, plans, partial(engine.count, searcher))
+    passing = builder.passing(principals, builder.filters(query))
+    if passing is None or not principals:
+        return None
+    hits: tuple[DocumentId, ...] = ()
+    matching = 0
+    if ranked:
+        documents = builder.documents(principals, builder.filters(query))
+        assert documents is not None, "what may be found is looked for"
+        found, matching = best(searcher, documents, "document_id", ranked, ranked + 1)
+        hits = tuple(DocumentId(hit.number) for hit in found)
+    return Survey(_listed(searcher, passing), hits, matching)
+
+
+def judge(
+    schema: tantivy.Schema,
+    searcher: tantivy.Searcher,
+    plans: Sequence[TermPlan],
+    query: SearchQuery,
+    principals: frozenset[str],
+    document_ids: Sequence[DocumentId],
+    by_words: bool,
+) -> frozenset[DocumentId]:
+    """Return which of these documents pass, or match. Blocking, from any thread."""
+    if not document_ids or not principals:
+        return frozenset()
+    builder = QueryBuilder(schema, plans, partial(engine.count, searcher))
+    make = builder.documents if by_words else builder.passing
+    condition = make(principals, builder.filters(query))
+    if condition is None:
+        return frozenset()
+    asked = Query.boolean_query(
+        [(Occur.Must, condition), (Occur.Must, builder.among(document_ids))]
+    )
+    return frozenset(_ids(searcher, asked, len(document_ids)))
+
+
+def chunks(
+    schema: tantivy.Schema,
+    searcher: tantivy.Searcher,
+    plans: Sequence[TermPlan],
+    document_ids: Sequence[DocumentId],
+) -> dict[DocumentId, int]:
+    """Return the best chunk by words of each document that has one. Blocking, from any thread."""
+    builder = QueryBuilder(schema, plans, partial(engine.count, searcher))
+    found = best_chunks(searcher, builder, document_ids)
+    return {DocumentId(number): position for number, position in found.items()}
+
+
+def _listed(searcher: tantivy.Searcher, passing: Query) -> tuple[DocumentId, ...] | None:
+    count = engine.count(searcher, passing)
+    if count > LISTED_DOCUMENTS:
+        return None
+    hits, _ = engine.top(searcher, passing, count)
+    addresses = [address for _, address in hits]
+    if sum(engine.integers(searcher, "chunk_count", addresses)) > LISTED_CHUNKS:
+        return None
+    numbers = engine.integers(searcher, "document_id", addresses)
+    return tuple(DocumentId(number) for number in sorted(numbers))
+
+
+def _ids(searcher: tantivy.Searcher, query: Query, limit: int) -> list[DocumentId]:
+    hits, _ = engine.top(searcher, query, limit)
+    numbers = engine.integers(searcher, "document_id", [address for _, address in hits])
+    return [DocumentId(number) for number in numbers]
