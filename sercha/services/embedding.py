@@ -2,21 +2,23 @@
 
 ::
 
-    the current model, then the one that is filled:
+    the current model, and the one that is filled beside it:
         its kept vectors put in place, where the engine does not take them from the feed
         documents that lack vectors ─▶ their texts that are not kept ─▶ endpoint ─▶ kept ─▶ documents noted
         none lacks any, and the index has them: the filled one becomes current
 
-Each batch is kept as it comes: whoever goes on after a crash asks for at most one batch again.
+Each batch is kept as it comes: whoever goes on after a crash asks for at most one batch again. The models do not wait
+for each other, since an endpoint may hang while searches go by the other one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import structlog
+import trio
 
 from sercha.domain.document import DocumentId
 from sercha.domain.embedding import Vector
@@ -43,14 +45,28 @@ BATCH_TEXTS = 64
 _log = structlog.get_logger()
 
 
+HasAll = Callable[[str], Awaitable[bool]]
+"""Says whether an index has all that was committed by a moment, a ``pg_snapshot``."""
+
+
 @dataclass
 class EmbeddingState:
     """What the work is at; read by health."""
 
-    pending: int = 0
-    """Documents that lack vectors of some model, as of the last look."""
+    waiting: dict[str, int] = field(default_factory=dict[str, int])
+    """Documents that lack vectors, by model, as of the last look."""
     errors: dict[str, str] = field(default_factory=dict[str, str])
     """Why there is no progress, by model."""
+
+    @property
+    def pending(self) -> int:
+        """Documents that lack vectors of some model."""
+        return sum(self.waiting.values())
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget other models."""
+        self.waiting = {name: count for name, count in self.waiting.items() if name in names}
+        self.errors = {name: why for name, why in self.errors.items() if name in names}
 
 
 class EmbeddingWork:
@@ -62,22 +78,22 @@ class EmbeddingWork:
         embedders: Embedders,
         notices: Notices,
         *,
-        consumer: str | None = None,
+        has_all: HasAll | None = None,
         tables: VectorTables | None = None,
     ) -> None:
-        """Either *consumer* or *tables* says where a model's vectors must be before searches use it.
+        """Either *has_all* or *tables* says where a model's vectors must be before searches use it.
 
         Args:
             store: of models and vectors.
             embedders: who makes vectors.
             notices: that there is something to do.
-            consumer: the shared index that takes them from the change feed.
+            has_all: asks the shared index, which takes them from the change feed.
             tables: where they are put by this very work; while that cannot be done, none are made.
         """
         self._store = store
         self._embedders = embedders
         self._notices = notices
-        self._consumer = consumer
+        self._has_all = has_all
         self._tables = tables
         self._filled: dict[str, str] = {}
         """The moments at which models that are filled had all vectors for the first time."""
@@ -85,59 +101,84 @@ class EmbeddingWork:
 
     async def run(self) -> None:
         """Work for ever; errors are met with a bounded, jittered back-off and shown in ``state``."""
+        delays = Backoff(base=0.5, cap=POLL_INTERVAL)
+        running: dict[str, tuple[StoredModel, trio.CancelScope]] = {}
+        with self._notices.subscribe(CHANNEL) as settings:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    try:
+                        models = await self._look()
+                    except Transient as error:
+                        _log.warning("embedding.failed", error=error.message)
+                        await trio.sleep(delays.next())
+                        continue
+                    delays.reset()
+                    for stored, scope in [
+                        each for each in running.values() if each[0] not in models
+                    ]:
+                        scope.cancel("the model was changed, or is wanted no more")
+                        del running[stored.name]
+                    for stored in models:
+                        if stored.name not in running:
+                            running[stored.name] = stored, trio.CancelScope()
+                            nursery.start_soon(self._keep_filled, *running[stored.name])
+                    await until_any(POLL_INTERVAL, settings)
+
+    async def _keep_filled(self, stored: StoredModel, scope: trio.CancelScope) -> None:
         delays = Backoff(base=0.5, cap=60.0)
         with (
+            scope,
             self._notices.subscribe(follow.CHANNEL) as changes,
             self._notices.subscribe(CHANNEL) as settings,
         ):
             while True:
-                pause = await self._round_unless_away()
+                try:
+                    pause = await self._round(stored)
+                except Transient as error:
+                    _log.warning("embedding.failed", model=stored.name, error=error.message)
+                    pause = error.retry_after or 0.0
                 if pause is None:
                     delays.reset()
-                    await until_any(
-                        SWAP_INTERVAL if self._filled else POLL_INTERVAL, changes, settings
-                    )
+                    is_swapping = stored.name in self._filled
+                    await until_any(SWAP_INTERVAL if is_swapping else POLL_INTERVAL, changes)
                 else:
+                    # Whoever has mended something and says so by setting it anew is not kept waiting.
                     await until_any(max(pause, delays.next()), settings)
 
-    async def _round_unless_away(self) -> float | None:
-        try:
-            return await self.work()
-        except Transient as error:
-            _log.warning("embedding.failed", error=error.message)
-            return error.retry_after or 0.0
-
     async def work(self) -> float | None:
-        """Make all vectors that are missing; None: all are there, else the seconds to wait before another try.
-
-        What keeps one model from getting on does not keep the other one.
+        """Make all vectors that are missing, once; None: all are there, else the seconds to wait before another try.
 
         Raises:
             Transient: PostgreSQL is away.
         """
+        pauses = [await self._round(stored) for stored in await self._look()]
+        return max((pause for pause in pauses if pause is not None), default=None)
+
+    async def _look(self) -> list[StoredModel]:
+        """Return the models, and forget what is known of others."""
         models = await self._store.models()
         self._filled = {name: at for name, at in self._filled.items() if _is_filling(models, name)}
-        names = {each.name for each in models}
-        self.state.errors = {name: why for name, why in self.state.errors.items() if name in names}
+        self.state.keep({each.name for each in models})
+        return models
+
+    async def _round(self, stored: StoredModel) -> float | None:
+        """Make the vectors of one model that are missing; as `work` else."""
         pause: float | None = None
-        pending = 0
-        for stored in models:
-            if await self._is_in_place(stored):
-                try:
-                    await self._fill(stored)
-                except SerchaError as error:
-                    if not error.error_code.startswith("embedder-"):
-                        raise
-                    self.state.errors[stored.name] = error.message
-                    metrics.EMBEDDINGS.labels("failed").inc()
-                    _log.warning("embedding.failed", model=stored.name, error=error.message)
-                    retry_after = error.retry_after if isinstance(error, Transient) else None
-                    pause = max(pause or 0.0, retry_after or 0.0)
-                else:
-                    self.state.errors.pop(stored.name, None)
-            pending += (await self._store.progress(stored.name)).pending
-        self.state.pending = pending
-        metrics.EMBEDDING_PENDING.set(pending)
+        if await self._is_in_place(stored):
+            try:
+                await self._fill(stored)
+            except SerchaError as error:
+                if not error.error_code.startswith("embedder-"):
+                    raise
+                self.state.errors[stored.name] = error.message
+                metrics.EMBEDDINGS.labels("failed").inc()
+                _log.warning("embedding.failed", model=stored.name, error=error.message)
+                retry_after = error.retry_after if isinstance(error, Transient) else None
+                pause = retry_after or 0.0
+            else:
+                self.state.errors.pop(stored.name, None)
+        self.state.waiting[stored.name] = (await self._store.progress(stored.name)).pending
+        metrics.EMBEDDING_PENDING.set(self.state.pending)
         return pause
 
     async def _is_in_place(self, stored: StoredModel) -> bool:
@@ -172,9 +213,10 @@ class EmbeddingWork:
         """Let the model be current, once the index has what there is now."""
         if stored.name not in self._filled:
             self._filled[stored.name] = await self._store.moment()
-        moment = self._filled[stored.name]
-        if await self._store.promote(stored.name, moment=moment, consumer=self._consumer):
-            del self._filled[stored.name]
+        if self._has_all is not None and not await self._has_all(self._filled[stored.name]):
+            return
+        if await self._store.promote(stored.name):
+            self._filled.pop(stored.name, None)
             _log.info("embedding.model_current", model=stored.name)
 
 

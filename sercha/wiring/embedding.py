@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from lockd import LeaseStore, OnOverrun
@@ -19,7 +19,7 @@ from sercha.services.embedding import EmbeddingWork
 from sercha.services.ports.embedder import Embedder
 from sercha.services.ports.embeddings import StoredModel
 from sercha.wiring.process import Process
-from sercha.wiring.search import CONSUMER, VESPA
+from sercha.wiring.search import VESPA, open_extent
 
 PROBE_SECONDS = 5.0
 
@@ -33,12 +33,13 @@ async def open_embedding(
     if is_vespa and not process.settings.vespa_config_url:
         yield None
         return
-    async with open_process_embedders(process) as embedders:
+    async with AsyncExitStack() as stack:
+        has_all = await stack.enter_async_context(open_extent(process)) if is_vespa else None
         work = EmbeddingWork(
             PostgresEmbeddingStore(process.pool),
-            embedders,
+            await stack.enter_async_context(open_process_embedders(process)),
             process.notices,
-            consumer=CONSUMER if is_vespa else None,
+            has_all=has_all,
             tables=None if is_vespa else PostgresVectorTables(process.pool),
         )
         made = Embedding(work, leases, on_overrun=on_overrun)

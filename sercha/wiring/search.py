@@ -17,6 +17,7 @@ from sercha.adapters.vespa import open_vespa_index
 from sercha.adapters.vespa.index import VespaIndex
 from sercha.errors import SettingsError
 from sercha.roles.feeder import Feeder
+from sercha.services.embedding import HasAll
 from sercha.services.follow import Follower, Following
 from sercha.services.neighbour_search import NeighbourSearch
 from sercha.services.ports import SearchIndex
@@ -122,6 +123,18 @@ async def open_feeder(
 
         process.health.probes["feeder"] = probe
         yield feeder
+
+
+@asynccontextmanager
+async def open_extent(process: Process) -> AsyncGenerator[HasAll]:
+    """Give what says whether Vespa has all that was committed by a moment."""
+    async with _open_index(process) as index:
+
+        async def has_all(moment: str) -> bool:
+            position = await index.position()
+            return position is not None and await process.feed.covers(position, moment)
+
+        yield has_all
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import trio
 
 from sercha.adapters.postgres.retention import PostgresRetentionStore
 from sercha.domain.embedding import Vector, content_hash
-from sercha.services.embedding import BATCH_TEXTS, EmbeddingWork
+from sercha.services.embedding import BATCH_TEXTS, CHANNEL, SWAP_INTERVAL, EmbeddingWork
 from sercha.services.ports.embeddings import EmbeddingProgress, ModelState, StoredModel
 from tests.support.embedding_work import open_work, stored_model, want
 from tests.support.embeddings import Answer, EmbeddingEndpoint, running_endpoint, vector_of
@@ -188,7 +188,7 @@ async def test_away_endpoint_is_said_and_all_is_made_up_for(
     async with open_work(truth) as made, trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
         with trio.fail_after(10):
-            while not made.state.errors:
+            while not (made.state.errors and made.state.pending):
                 await trio.sleep(0.01)
         assert "starting" in made.state.errors[stored.name]
         assert made.state.pending == 2
@@ -240,15 +240,70 @@ async def test_new_model_waits_for_the_index_to_have_its_vectors(
     await truth.save(source.id, a="one")
     position = await truth.feed.register("vespa")
     await want(truth, stored_model(endpoint))
-    async with open_work(truth, consumer="vespa") as made:
+
+    async def has_all(moment: str) -> bool:
+        return await truth.feed.covers(position, moment)
+
+    async with open_work(truth, has_all=has_all) as made:
         await made.work()
         assert await states(truth) == {"words": ModelState.FILLING}
 
         batch = await truth.feed.poll(position)
         assert batch is not None
-        await truth.feed.advance(batch.position, batch.position)
+        await truth.feed.advance(position, batch.position)
+        position = batch.position
         await made.work()
         assert await states(truth) == {"words": ModelState.CURRENT}
+
+
+async def test_waiting_for_the_index_is_quiet(truth: Truth, endpoint: EmbeddingEndpoint) -> None:
+    """It looks again after a while: what it does itself wakes it once, by the vectors that it made."""
+    source = await truth.add_source()
+    await truth.save(source.id, a="one")
+    await want(truth, stored_model(endpoint))
+    asked, fourth = 0, trio.Event()
+
+    async def has_all(moment: str) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            fourth.set()
+        return asked > 4
+
+    async with open_work(truth, has_all=has_all) as made, trio.open_nursery() as nursery:
+        nursery.start_soon(made.run)
+        begun = trio.current_time()
+        with trio.fail_after(20):
+            await fourth.wait()
+        assert trio.current_time() - begun > 1.5 * SWAP_INTERVAL
+        with truth.notices.subscribe(CHANNEL) as told, trio.fail_after(20):
+            while await states(truth) != {"words": ModelState.CURRENT}:
+                await told.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_models_do_not_wait_for_each_other(truth: Truth, endpoint: EmbeddingEndpoint) -> None:
+    source = await truth.add_source()
+    await truth.save(source.id, a="one")
+    old = await want(truth, stored_model(endpoint))
+    await work(truth)
+    with running_endpoint() as other:
+        other.dimensions = 16
+        other.opened.clear()
+        await want(truth, stored_model(other, "better"))
+        async with open_work(truth) as made, trio.open_nursery() as nursery:
+            nursery.start_soon(made.run)
+            await trio.to_thread.run_sync(other.arrived.wait)
+            await truth.save(source.id, more="more text")
+            with trio.fail_after(20):
+                while (await done(truth, old)).pending:
+                    await trio.sleep(0.02)
+            assert not other.answered, "it hangs all the time"
+            other.opened.set()
+            with trio.fail_after(20):
+                while await states(truth) != {"better": ModelState.CURRENT}:
+                    await trio.sleep(0.02)
+            nursery.cancel_scope.cancel()
 
 
 async def test_change_of_mind_gives_up_what_was_filled(

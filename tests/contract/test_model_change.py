@@ -13,12 +13,12 @@ import trio
 
 from sercha.adapters.embedded_index import open_embedded_index
 from sercha.adapters.postgres.documents import PostgresDocumentStore
+from sercha.adapters.postgres.generations import PostgresGenerationStore
 from sercha.adapters.postgres.neighbours import PostgresNeighbours
 from sercha.adapters.postgres.vector_tables import PostgresVectorTables
 from sercha.domain.query import SearchMode, parse_query
-from sercha.services import follow
 from sercha.services.embedders import open_embedders
-from sercha.services.embedding import EmbeddingWork
+from sercha.services.embedding import EmbeddingWork, HasAll
 from sercha.services.follow import Follower
 from sercha.services.neighbour_search import NeighbourSearch
 from sercha.services.ports import SearchIndex
@@ -49,16 +49,25 @@ class Engine:
     by_vector: VectorSearch
     documents: PostgresDocumentStore
     new_consumer_id: Callable[[], str]
-    consumer: str | None = None
+    has_all: HasAll | None = None
     tables: PostgresVectorTables | None = None
 
 
 @asynccontextmanager
 async def open_vespa(truth: Truth, folder: Path) -> AsyncGenerator[Engine]:
-    async with open_setup(containers=1) as setup:
+    generations = PostgresGenerationStore(truth.pool, "vespa")
+    async with (
+        open_setup(containers=1, generations=generations) as setup,
+        setup.open_index() as reading,
+    ):
         setup.index._models = truth.embeddings.known
         documents = PostgresDocumentStore(truth.pool, reads_vectors=True)
-        yield Engine(setup.index, setup.index, documents, lambda: "vespa", "vespa")
+
+        async def has_all(moment: str) -> bool:
+            position = await reading.position()
+            return position is not None and await truth.feed.covers(position, moment)
+
+        yield Engine(setup.index, setup.index, documents, lambda: "vespa", has_all)
 
 
 @asynccontextmanager
@@ -72,10 +81,8 @@ async def open_embedded(truth: Truth, folder: Path) -> AsyncGenerator[Engine]:
 @pytest.mark.slow
 @pytest.mark.parametrize("opening", [open_embedded, open_vespa])
 async def test_searches_go_on_while_the_model_changes(
-    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening
+    postgres_url: str, tmp_path: Path, opening
 ) -> None:
-    monkeypatch.setattr(follow, "ADVANCE_INTERVAL", 0.2)
-    monkeypatch.setattr(follow, "POLL_INTERVAL", 0.1)
     pages: list[SearchPage] = []
 
     async def ask(search: Search, stop: trio.Event) -> None:
@@ -100,7 +107,7 @@ async def test_searches_go_on_while_the_model_changes(
                 truth.embeddings,
                 embedders,
                 truth.notices,
-                consumer=engine.consumer,
+                has_all=engine.has_all,
                 tables=engine.tables,
             )
             follower = Follower(

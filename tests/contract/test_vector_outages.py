@@ -43,8 +43,8 @@ from tests.support.vector_tables import (
 
 
 @pytest.fixture
-async def truth(postgres_url: str) -> AsyncIterator[Truth]:
-    async with open_truth(postgres_url) as truth:
+async def truth(empty_postgres_url: str) -> AsyncIterator[Truth]:
+    async with open_truth(empty_postgres_url) as truth:
         yield truth
 
 
@@ -61,15 +61,15 @@ async def index(truth: Truth, tmp_path: Path) -> AsyncIterator[EmbeddedIndex]:
 
 
 @pytest.fixture
-def limited_url(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
+def limited_url(postgres_server: PostgresServer, empty_postgres_url: str) -> Iterator[str]:
     """Give the database to a role that may make tables there, and no extension."""
-    database = urlsplit(postgres_url).path[1:]
+    database = urlsplit(empty_postgres_url).path[1:]
     role = f"limited_{database[-8:]}"
     postgres_server.execute(f'CREATE ROLE "{role}" LOGIN')
     postgres_server.execute(f'GRANT pg_monitor TO "{role}"')
     postgres_server.execute(f'ALTER DATABASE "{database}" OWNER TO "{role}"')
     postgres_server.execute(f'GRANT ALL ON SCHEMA public TO "{role}"', database)
-    parts = urlsplit(postgres_url)
+    parts = urlsplit(empty_postgres_url)
     yield urlunsplit(parts._replace(netloc=f"{role}@"))
     postgres_server.drop_database(database)
     postgres_server.execute(f'DROP ROLE "{role}"')

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from sercha.adapters.embeddings import OpenAIEmbedder, open_embedder
 from sercha.domain.embedding import EmbeddingModel
 from sercha.services.embedders import open_embedders
-from sercha.services.embedding import EmbeddingWork
+from sercha.services.embedding import EmbeddingWork, HasAll
 from sercha.services.ports.embeddings import StoredModel
 from tests.support.embeddings import EmbeddingEndpoint
 from tests.support.truth import Truth
@@ -39,7 +39,9 @@ def open_client(
 
 
 @asynccontextmanager
-async def open_work(truth: Truth, *, consumer: str | None = None) -> AsyncGenerator[EmbeddingWork]:
+async def open_work(
+    truth: Truth, *, has_all: HasAll | None = None
+) -> AsyncGenerator[EmbeddingWork]:
     """Give the work, as a worker would have it."""
     async with open_embedders(open_client) as embedders:
-        yield EmbeddingWork(truth.embeddings, embedders, truth.notices, consumer=consumer)
+        yield EmbeddingWork(truth.embeddings, embedders, truth.notices, has_all=has_all)

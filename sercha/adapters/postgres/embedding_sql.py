@@ -13,6 +13,12 @@ KNOWN: LiteralString = (
     "SELECT base_url, model, dimensions FROM embedding_model ORDER BY created_at, name"
 )
 
+# Keeps others from changing models until the transaction ends.
+ALONE: LiteralString = "SELECT pg_advisory_xact_lock(hashtext('embedding_model'), 0)"
+
+# Other models are wanted, or another one answers.
+TELL: LiteralString = "SELECT pg_notify('sercha_ai', '')"
+
 RETIRE: LiteralString = """
 UPDATE embedding_model SET state = 'retired', api_key = NULL
 WHERE state = ANY (%(states)s) AND name <> %(name)s
@@ -91,13 +97,7 @@ IS_DONE: LiteralString = (
 SELECT EXISTS (SELECT 1 FROM embedding_model WHERE name = %(model)s AND state = 'filling')
    AND NOT EXISTS (SELECT 1 FROM document d WHERE """
     + _LACKS
-    + """)
-   AND (%(consumer)s::text IS NULL OR EXISTS (
-        SELECT 1 FROM consumer k WHERE k.id = %(consumer)s AND NOT EXISTS (
-            SELECT 1 FROM change c WHERE c.xid >= pg_snapshot_xmin(k.snapshot)
-              AND pg_visible_in_snapshot(c.xid, %(moment)s::pg_snapshot)
-              AND NOT pg_visible_in_snapshot(c.xid, k.snapshot))))
-"""
+    + ")"
 )
 
 PROMOTE: LiteralString = "UPDATE embedding_model SET state = 'current' WHERE name = %(name)s"

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
 from sercha.adapters.postgres import embedding_sql as sql
 from sercha.adapters.postgres.pgvector import add_vectors
-from sercha.adapters.postgres.pool import Connection, ConnectionPool
+from sercha.adapters.postgres.pool import ConnectionPool
 from sercha.adapters.postgres.transaction import connection_of
 from sercha.domain.document import DocumentId
 from sercha.domain.embedding import EmbeddingModel, Refused, Vector, embedded_text
 from sercha.services.ports import Transaction
 from sercha.services.ports.embeddings import EmbeddingProgress, ModelState, StoredModel
-
-CHANNEL = "sercha_ai"
-"""Told when other models are wanted, or another one answers."""
 
 
 class PostgresEmbeddingStore:
@@ -54,16 +50,18 @@ class PostgresEmbeddingStore:
             "created_by": changed_by,
             "states": ["filling"],
         }
-        async with _alone(connection):
-            await connection.execute(sql.FORGET_DONE, values)
-            await connection.execute(sql.RETIRE, values)
-            await connection.execute(sql.CONFIGURE, values)
+        await connection.execute(sql.ALONE)
+        await connection.execute(sql.FORGET_DONE, values)
+        await connection.execute(sql.RETIRE, values)
+        await connection.execute(sql.CONFIGURE, values)
+        await connection.execute(sql.TELL)
 
     async def clear(self, tx: Transaction) -> None:
         """Want no model any more; all processes are told."""
         connection = connection_of(tx)
-        async with _alone(connection):
-            await connection.execute(sql.RETIRE, {"states": ["filling", "current"], "name": ""})
+        await connection.execute(sql.ALONE)
+        await connection.execute(sql.RETIRE, {"states": ["filling", "current"], "name": ""})
+        await connection.execute(sql.TELL)
 
     async def lacking(
         self, model: str, *, after: DocumentId, limit: int
@@ -112,18 +110,19 @@ class PostgresEmbeddingStore:
         """Return the present as a ``pg_snapshot``."""
         return (await self._run("SELECT pg_current_snapshot()::text", {}))[0][0]
 
-    async def promote(self, model: str, *, moment: str, consumer: str | None) -> bool:
+    async def promote(self, model: str) -> bool:
         """Let *model* be current, if nothing lacks vectors any more; whether it is."""
-        values = {"model": model, "name": model, "moment": moment, "consumer": consumer}
+        values = {"model": model, "name": model}
         async with self._pool.transaction() as tx:
             connection = connection_of(tx)
-            async with _alone(connection):
-                row = await (await connection.execute(sql.IS_DONE, values)).fetchone()
-                assert row is not None
-                if row[0]:
-                    await connection.execute(sql.RETIRE, {"states": ["current"], "name": model})
-                    await connection.execute(sql.PROMOTE, values)
-                return row[0]
+            await connection.execute(sql.ALONE)
+            row = await (await connection.execute(sql.IS_DONE, values)).fetchone()
+            assert row is not None
+            if row[0]:
+                await connection.execute(sql.RETIRE, {"states": ["current"], "name": model})
+                await connection.execute(sql.PROMOTE, values)
+                await connection.execute(sql.TELL)
+            return row[0]
 
     async def _run(
         self, statement: LiteralString, parameters: dict[str, Any]
@@ -131,11 +130,3 @@ class PostgresEmbeddingStore:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(statement, parameters)
             return await cursor.fetchall()
-
-
-@asynccontextmanager
-async def _alone(connection: Connection) -> AsyncGenerator[None]:
-    """Keep others from changing models until the transaction ends, and tell them when it commits."""
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedding_model'), 0)")
-    yield
-    await connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])

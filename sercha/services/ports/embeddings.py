@@ -100,10 +100,9 @@ class EmbeddingStore(Protocol):
         """The present, as a ``pg_snapshot``."""
         ...
 
-    async def promote(self, model: str, *, moment: str, consumer: str | None) -> bool:
+    async def promote(self, model: str) -> bool:
         """Let *model* be current, if it is being filled and no document lacks vectors; whether it is.
 
-        With *consumer* only once that one has followed the feed beyond *moment*. The one that was current is
-        retired, and all processes are told.
+        The one that was current is retired, and all processes are told.
         """
         ...
