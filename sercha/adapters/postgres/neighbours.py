@@ -91,7 +91,7 @@ class PostgresNeighbours:
             self._places.pop(vector.model, None)
             _log.warning("vectors.failed", model=vector.model, error=" ".join(str(error).split()))
             return None
-        return Neighbours(_closest(rows), is_all=among is not None or len(rows) < chunks)
+        return Neighbours(closest(rows), is_all=among is not None or len(rows) < chunks)
 
     async def state(self) -> VectorsState:
         """Say whether vectors can be used, as of a moment ago.
@@ -167,7 +167,7 @@ def _statement(
     )
 
 
-def _closest(rows: Iterable[tuple[Any, ...]]) -> tuple[Neighbour, ...]:
+def closest(rows: Iterable[tuple[Any, ...]]) -> tuple[Neighbour, ...]:
     """Of each document keep its closest chunk, the first among equals."""
     best: dict[int, tuple[float, int]] = {}
     for number, position, distance in rows:
