@@ -196,6 +196,25 @@ async def test_table_waits_for_those_who_keep_before_they_could_see_it(
     assert await truth.value(f"SELECT count(*) FROM {whole_name(stored.name)}") == 4
 
 
+async def test_table_gets_its_name_when_nobody_looks_for_it_under_the_old_one(
+    truth: Truth, endpoint: EmbeddingEndpoint
+) -> None:
+    stored = await want(truth, stored_model(endpoint))
+    await keep(truth, stored, range(3))
+    tables = PostgresVectorTables(truth.pool)
+    await tables._make(stored.model, await tables._extension())
+    vector = Vector.unit(vector_of("late"))
+    async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
+        values = {"model": stored.name, "hashes": [b"late"], "vectors": [vector.packed]}
+        await tx.connection.execute(embedding_sql.KEEP, values)
+        nursery.start_soon(tables.complete, stored.model)
+        await truth.blocked(1)
+        await add_vectors(tx.connection, stored.name, {b"late": vector})
+
+    assert await tables_of(truth) == [whole_name(stored.name)]
+    assert await truth.value(f"SELECT count(*) FROM {whole_name(stored.name)}") == 4
+
+
 async def test_nothing_is_left_out_that_is_kept_while_the_table_is_made(
     truth: Truth, endpoint: EmbeddingEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
