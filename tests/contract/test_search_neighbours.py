@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sercha.adapters.embedded_index import open_embedded_index, surveying
 from sercha.adapters.embedded_index.index import EmbeddedIndex
+from sercha.adapters.postgres import neighbours
 from sercha.adapters.postgres.neighbour_sql import conditions_of
 from sercha.adapters.postgres.neighbours import PostgresNeighbours
 from sercha.domain.embedding import Vector, embedded_text
@@ -49,7 +50,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def go(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """Let searches go one way, however few documents there are."""
-    monkeypatch.setattr(surveying, "LISTED_DOCUMENTS", -1 if way == "indexed" else 5_000)
+    monkeypatch.setattr(surveying, "LISTED_DOCUMENTS", -1 if way == "indexed" else 20_000)
 
 
 async def look(
@@ -137,6 +138,10 @@ async def test_statement_alone_keeps_what_may_not_be_read(
     store = PostgresNeighbours(engine.truth.pool)
     among = None if way == "indexed" else [each.document_id for each in changes]
 
+    # Its chunks are there by mistake.
+    await engine.truth.value("UPDATE document SET deleted_at = now() WHERE id <= 9")
+    changes = changes[9:]
+
     for _, query in zip(range(CASES // 4), random_queries(random), strict=False):
         principals = frozenset(random.sample(GROUPS, k=random.randint(0, 3)))
         found = await store.nearest(query, principals, vector(query), among=among, chunks=1_000)
@@ -201,7 +206,7 @@ async def test_pages_are_cut_from_one_order_that_every_process_has(
 ) -> None:
     texts = ["red car", "automobile", "red tree", "a bird", "one physician and a car"]
     changes = [added(n, f"{texts[n % 5]}") for n in range(1, 61)]
-    for start in range(0, 60, 7):
+    for start in reversed(range(0, 60, 7)):
         await engine.apply([embedded(c) for c in changes[start : start + 7]], None)
     for number in (7, 14):
         await engine.apply([removed(number, version=2)], None)
@@ -232,22 +237,53 @@ def search_of(engine: EmbeddedVectors, index: EmbeddedIndex) -> NeighbourSearch:
     return NeighbourSearch(index, PostgresNeighbours(engine.truth.pool), seconds=30)
 
 
+async def test_all_are_compared_while_they_are_few(
+    engine: EmbeddedVectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surveying, "LISTED_ROOTS", 2)
+    texts = {n: "car ".ljust(40 * (2 if n < 11 else 1)) for n in range(1, 91)}
+    await engine.apply(
+        [added(n, text, path=f"{'few' if n < 11 else 'many'}/{n}") for n, text in texts.items()],
+        None,
+    )
+
+    async def passing(**options) -> tuple[int, ...] | None:
+        query = parse_query("car", mode=SearchMode.SEMANTIC, **options)
+        survey = await engine.index.survey(query, EVERYONE, ranked=0)
+        assert survey is not None
+        return survey.passing
+
+    assert await passing(path="few") == tuple(range(1, 11)), "twenty chunks of a hundred"
+    monkeypatch.setattr(surveying, "LISTED_ROOTS", 1.99)
+    assert await passing(path="few") is None
+    assert await passing() is None
+    monkeypatch.setattr(surveying, "LISTED_ROOTS", 60)
+    assert await passing() == tuple(range(1, 91))
+    monkeypatch.setattr(surveying, "LISTED_DOCUMENTS", 89)
+    assert await passing() is None
+
+
 async def test_total_counts_what_either_order_finds(
     engine: EmbeddedVectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(neighbour_search, "REACH", 10)
-    monkeypatch.setattr(neighbour_search, "CHUNKS", (10, 10))
+    monkeypatch.setattr(neighbour_search, "CHUNKS", (40, 40))
     go(monkeypatch, "indexed")
-    wordy = [added(n, f"car {'much more of it ' * n}") for n in range(1, 31)]
+    # No chunk of one is a chunk of another: equal texts share their vector.
+    wordy = [added(n, " ".join(f"car {n}x{i}" for i in range(31 - n))) for n in range(1, 31)]
     near = [embedded(added(n, "automobile")) for n in range(31, 36)]
-    await engine.apply([*wordy, *near], None)
+    await engine.apply([*wordy[:-1], embedded(wordy[-1]), *near], None)
 
     page = await look(engine, parse_query("car", mode=SearchMode.HYBRID, limit=100))
 
-    assert page.total == 35, "thirty by words, five by vectors"
+    assert page.total == 35, (
+        "thirty by words, the last of them by its vector too, five by vectors alone"
+    )
     assert len(page.hits) == 10, "and no result reaches further"
+    more = [embedded(added(n, "automobile")) for n in range(36, 50)]
+    await engine.apply(more, None)
     semantic = await look(engine, parse_query("car", mode=SearchMode.SEMANTIC, limit=100))
-    assert semantic.total == 5
+    assert (semantic.total, len(semantic.hits)) == (10, 10)
 
 
 async def test_selective_filter_finds_what_is_far_away(
@@ -255,15 +291,17 @@ async def test_selective_filter_finds_what_is_far_away(
 ) -> None:
     """The nearest of all are none that pass: the index goes on until it has some that do."""
     go(monkeypatch, "indexed")
-    many = [embedded(added(n, f"car {n}")) for n in range(1, 1_201)]
-    few = [embedded(added(n, f"a bird {n}", source=OTHER_SOURCE)) for n in range(1_201, 1_206)]
+    monkeypatch.setattr(neighbours, "EF_SEARCH", 40)
+    monkeypatch.setattr(neighbour_search, "CHUNKS", (100, 400))
+    many = [embedded(added(n, f"car {n}")) for n in range(1, 301)]
+    few = [embedded(added(n, f"a bird {n}", source=OTHER_SOURCE)) for n in range(301, 306)]
     await engine.apply([*many, *few], None)
 
     query = parse_query("car", mode=SearchMode.SEMANTIC, source_ids=(OTHER_SOURCE,))
 
-    assert {hit.document_id for hit in (await look(engine, query)).hits} == set(range(1_201, 1_206))
+    assert {hit.document_id for hit in (await look(engine, query)).hits} == set(range(301, 306))
     query = parse_query("car +bird", mode=SearchMode.SEMANTIC)
-    assert {hit.document_id for hit in (await look(engine, query)).hits} == set(range(1_201, 1_206))
+    assert {hit.document_id for hit in (await look(engine, query)).hits} == set(range(301, 306))
 
 
 async def test_long_document_does_not_hide_the_others(

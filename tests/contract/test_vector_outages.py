@@ -115,6 +115,8 @@ async def test_extension_that_we_may_not_add_is_asked_for_and_comes_late(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(embedding, "POLL_INTERVAL", 0.1)
+    refused = "permission denied to create extension"
+    before = postgres_server.log_text().count(refused)
     async with (
         open_truth(limited_url) as truth,
         open_embedded_index(tmp_path / "index") as index,
@@ -128,7 +130,8 @@ async def test_extension_that_we_may_not_add_is_asked_for_and_comes_late(
         await truth.save(source.id, **TEXTS)
         await fill_copy(truth, index)
         stored = await want(truth, stored_model(endpoint))
-        made = make_work(truth, embedders, PostgresVectorTables(truth.pool))
+        tables = PostgresVectorTables(truth.pool)
+        made = make_work(truth, embedders, tables)
         nursery.start_soon(made.run)
         with trio.fail_after(10):
             while not made.state.errors:
@@ -158,6 +161,10 @@ async def test_extension_that_we_may_not_add_is_asked_for_and_comes_late(
             SearchMode.SEMANTIC,
             SearchMode.HYBRID,
         ]
+        assert postgres_server.log_text().count(refused) == before + 1, "no try at each look"
+        old = "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'"
+        await trio.to_thread.run_sync(postgres_server.execute, old, database)
+        assert "too old" in (await tables.complete(stored.model) or "")
         nursery.cancel_scope.cancel()
 
 

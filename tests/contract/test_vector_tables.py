@@ -9,8 +9,8 @@ from random import Random
 import pytest
 import trio
 
-from sercha.adapters.postgres import vector_tables
-from sercha.adapters.postgres.pgvector import as_text, filling_name, whole_name
+from sercha.adapters.postgres import embedding_sql, vector_tables
+from sercha.adapters.postgres.pgvector import add_vectors, as_text, filling_name, whole_name
 from sercha.adapters.postgres.retention import PostgresRetentionStore
 from sercha.adapters.postgres.vector_tables import PostgresVectorTables
 from sercha.domain.embedding import EmbeddingModel, Vector
@@ -178,6 +178,41 @@ async def keep(truth: Truth, stored: StoredModel, numbers: range) -> None:
     for number in numbers:
         vector = Vector.unit(vector_of(f"text {number}"))
         await truth.embeddings.keep(stored.name, {f"{number}".encode(): vector})
+
+
+async def test_table_waits_for_those_who_keep_before_they_could_see_it(
+    truth: Truth, endpoint: EmbeddingEndpoint
+) -> None:
+    stored = await want(truth, stored_model(endpoint))
+    await keep(truth, stored, range(3))
+    vector = Vector.unit(vector_of("late"))
+    async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
+        values = {"model": stored.name, "hashes": [b"late"], "vectors": [vector.packed]}
+        await tx.connection.execute(embedding_sql.KEEP, values)
+        await add_vectors(tx.connection, stored.name, {b"late": vector})
+        nursery.start_soon(PostgresVectorTables(truth.pool).complete, stored.model)
+        await truth.blocked(1)
+
+    assert await truth.value(f"SELECT count(*) FROM {whole_name(stored.name)}") == 4
+
+
+async def test_table_gets_its_name_when_nobody_looks_for_it_under_the_old_one(
+    truth: Truth, endpoint: EmbeddingEndpoint
+) -> None:
+    stored = await want(truth, stored_model(endpoint))
+    await keep(truth, stored, range(3))
+    tables = PostgresVectorTables(truth.pool)
+    await tables._make(stored.model, await tables._extension())
+    vector = Vector.unit(vector_of("late"))
+    async with trio.open_nursery() as nursery, truth.pool.transaction() as tx:
+        values = {"model": stored.name, "hashes": [b"late"], "vectors": [vector.packed]}
+        await tx.connection.execute(embedding_sql.KEEP, values)
+        nursery.start_soon(tables.complete, stored.model)
+        await truth.blocked(1)
+        await add_vectors(tx.connection, stored.name, {b"late": vector})
+
+    assert await tables_of(truth) == [whole_name(stored.name)]
+    assert await truth.value(f"SELECT count(*) FROM {whole_name(stored.name)}") == 4
 
 
 async def test_nothing_is_left_out_that_is_kept_while_the_table_is_made(

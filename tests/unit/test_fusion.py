@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import pytest
@@ -49,6 +50,13 @@ def test_order_of_the_orders_does_not_matter(orders: list[list[int]], random) ->
     random.shuffle(shuffled)
 
     assert fuse(shuffled) == fuse(orders)
+
+
+def test_order_of_the_orders_does_not_matter_to_the_last_bit() -> None:
+    """The sum of these three shares depends on the order in which floats are added."""
+    orders = [[*range(100, 99 + rank), 7] for rank in (1, 2, 7)]
+
+    assert len({dict(fuse(each))[7] for each in itertools.permutations(orders)}) == 1
 
 
 @given(st.lists(st.integers(), unique=True))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 
+from sercha.adapters.postgres.neighbours import closest
 from sercha.domain.document import DocumentId
 from sercha.domain.embedding import Vector
 from sercha.domain.query import SearchMode, SearchQuery, parse_query
@@ -137,6 +138,16 @@ async def test_more_is_asked_for_when_words_leave_few() -> None:
         *range(140, 160)
     ]
     assert store.asked == list(CHUNKS)
+
+
+def test_of_each_document_the_closest_chunk_stays_and_equal_ones_come_by_number() -> None:
+    rows = [(2, 0, -0.5), (1, 3, -0.5), (1, 1, -0.5), (3, 0, -0.9), (2, 4, -0.4), (1, 0, -0.1)]
+
+    assert closest(rows) == (
+        Neighbour(DocumentId(3), 0, 0.9),
+        Neighbour(DocumentId(1), 1, 0.5),
+        Neighbour(DocumentId(2), 0, 0.5),
+    )
 
 
 async def test_hybrid_shows_the_chunk_of_the_words_else_the_closest() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import tantivy
 from tantivy import FieldType, Occur, Query
 
-from sercha.adapters.embedded_index.entries import KIND_DOCUMENT
+from sercha.adapters.embedded_index.entries import KIND_CHUNK, KIND_DOCUMENT
 from sercha.adapters.text_analysis.folder_keys import folder_key
 from sercha.adapters.text_analysis.terms import TermPlan, Tokens
 from sercha.adapters.text_analysis.weights import (
@@ -112,6 +112,10 @@ class QueryBuilder:
     def among(self, numbers: Sequence[int]) -> Query:
         """The query over these documents, and their chunks."""
         return self._any_of("document_id", numbers)
+
+    def all_chunks(self) -> Query:
+        """The query over the chunks of all documents."""
+        return self._term("kind", KIND_CHUNK)
 
     def _can_match(self) -> bool:
         wanted = [plan for plan in self._plans if plan.occurrence is not Occurrence.EXCLUDED]

@@ -5,6 +5,7 @@ Each answer is of readable documents alone: every query here has the readers' co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -19,10 +20,11 @@ from sercha.domain.document import DocumentId
 from sercha.domain.query import SearchQuery
 from sercha.services.ports.vector_search import Survey
 
-LISTED_DOCUMENTS = 5_000
-LISTED_CHUNKS = 20_000
-"""Up to so many documents, with so many chunks, PostgreSQL compares all of them about as fast as it finds the
-nearest 1,000 of any number by its index; then the result is exact, however few they are."""
+LISTED_DOCUMENTS = 20_000
+LISTED_ROOTS = 60
+"""Documents are listed, so that all of them are compared, while their chunks are no more than so many times the
+square root of all chunks. To compare them costs as much as they are many; the index of the vectors must be followed
+the longer the fewer pass. At this number both cost the same, as measured with 384 dimensions."""
 
 
 def survey(
@@ -45,7 +47,8 @@ def survey(
         assert documents is not None, "what may be found is looked for"
         found, matching = best(searcher, documents, "document_id", ranked, ranked + 1)
         hits = tuple(DocumentId(hit.number) for hit in found)
-    return Survey(_listed(searcher, passing), hits, matching)
+    all_chunks = engine.count(searcher, builder.all_chunks())
+    return Survey(_listed(searcher, passing, all_chunks), hits, matching)
 
 
 def judge(
@@ -83,13 +86,18 @@ def chunks(
     return {DocumentId(number): position for number, position in found.items()}
 
 
-def _listed(searcher: tantivy.Searcher, passing: Query) -> tuple[DocumentId, ...] | None:
+def _listed(
+    searcher: tantivy.Searcher, passing: Query, all_chunks: int
+) -> tuple[DocumentId, ...] | None:
     count = engine.count(searcher, passing)
     if count > LISTED_DOCUMENTS:
         return None
+    chunks_max = LISTED_ROOTS * math.sqrt(all_chunks)
+    if count > chunks_max:
+        return None
     hits, _ = engine.top(searcher, passing, count)
     addresses = [address for _, address in hits]
-    if sum(engine.integers(searcher, "chunk_count", addresses)) > LISTED_CHUNKS:
+    if sum(engine.integers(searcher, "chunk_count", addresses)) > chunks_max:
         return None
     numbers = engine.integers(searcher, "document_id", addresses)
     return tuple(DocumentId(number) for number in sorted(numbers))

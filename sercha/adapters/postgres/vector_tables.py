@@ -50,6 +50,12 @@ WHERE e.model = %(model)s AND e.content_hash > %(after)s AND e.vector IS NOT NUL
 ORDER BY e.content_hash LIMIT %(limit)s
 """
 
+_WAIT_FOR_KEEPERS = "LOCK TABLE embedding IN SHARE ROW EXCLUSIVE MODE"
+
+_FOR_BUILDING = """
+SELECT set_config('maintenance_work_mem', %s, true), set_config('statement_timeout', '0', true)
+"""
+
 
 class PostgresVectorTables:
     """`sercha.services.ports.vector_search.VectorTables` on one pool."""
@@ -123,7 +129,7 @@ class PostgresVectorTables:
         table = sql.Identifier(filling_name(model.name))
         async with self._alone() as connection:
             # After those who keep vectors now: what they keep is filled in, what is kept later goes there at once.
-            await connection.execute("LOCK TABLE embedding IN SHARE ROW EXCLUSIVE MODE")
+            await connection.execute(_WAIT_FOR_KEEPERS)
             found = await find_table(connection, model.name)
             if found is None:
                 await self._drop_remains(connection, model)
@@ -162,33 +168,39 @@ class PostgresVectorTables:
 
     async def _finish(self, model: EmbeddingModel) -> None:
         """Make the index, and let the table be the one that searches use."""
-        filling, whole = filling_name(model.name), whole_name(model.name)
+        filling = sql.Identifier(filling_name(model.name))
+        whole = sql.Identifier(whole_name(model.name))
+        if is_indexed(model.dimensions):
+            await self._build_index(model)
+        async with self._alone() as connection:
+            # Those who keep vectors now have looked for the table under one of its names, and are let finish.
+            await connection.execute(_WAIT_FOR_KEEPERS)
+            table = await find_table(connection, model.name)
+            if table is None or table.is_whole:
+                return
+            statement = sql.SQL("ALTER TABLE {filling} RENAME TO {whole}")
+            await connection.execute(statement.format(filling=filling, whole=whole))
+        _log.info("vectors.table_complete", model=model.name)
+
+    async def _build_index(self, model: EmbeddingModel) -> None:
+        """Make the index in a transaction of its own: those who keep wait for it, and it must wait for none of them."""
         extension = await self._extension()
+        kind = f"{kind_of(model.dimensions)}_ip_ops"
         async with self._alone() as connection:
             table = await find_table(connection, model.name)
             if table is None or table.is_whole:
                 return
-            if is_indexed(model.dimensions):
-                await connection.execute(
-                    "SELECT set_config('maintenance_work_mem', %s, true), set_config('statement_timeout', '0', true)",
-                    [INDEX_MEMORY],
-                )
-                statement = sql.SQL("CREATE INDEX {index} ON {table} USING hnsw (vector {kind})")
-                await connection.execute(
-                    statement.format(
-                        index=sql.Identifier(f"{whole}_hnsw"),
-                        table=sql.Identifier(filling),
-                        kind=sql.Identifier(
-                            extension.schema or "public", f"{kind_of(model.dimensions)}_ip_ops"
-                        ),
-                    )
-                )
+            await connection.execute(_FOR_BUILDING, [INDEX_MEMORY])
+            statement = sql.SQL(
+                "CREATE INDEX IF NOT EXISTS {index} ON {table} USING hnsw (vector {kind})"
+            )
             await connection.execute(
-                sql.SQL("ALTER TABLE {filling} RENAME TO {whole}").format(
-                    filling=sql.Identifier(filling), whole=sql.Identifier(whole)
+                statement.format(
+                    index=sql.Identifier(f"{whole_name(model.name)}_hnsw"),
+                    table=table.identifier,
+                    kind=sql.Identifier(extension.schema or "public", kind),
                 )
             )
-        _log.info("vectors.table_complete", model=model.name)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncGenerator[Connection]:
