@@ -6,8 +6,8 @@ endpoint takes anything at all: an endpoint that refuses everything is no reason
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from itertools import count
 from time import time
@@ -79,6 +79,22 @@ async def open_embedder(
             dimensions=dimensions,
             call_seconds=call_seconds,
         )
+
+
+class _Content(httpx.AsyncByteStream):
+    """What a request sends, once. httpx's own is a generator, which is left unfinished when sending is cancelled."""
+
+    def __init__(self, content: bytes) -> None:
+        self._left = [content]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class OpenAIEmbedder:
@@ -202,7 +218,10 @@ class OpenAIEmbedder:
         body = {"model": self._model, "input": texts, "encoding_format": "float"}
         try:
             with trio.fail_after(left):
-                async with self._client.stream("POST", self._url, json=body) as response:
+                request = self._client.build_request("POST", self._url, json=body)
+                request.stream = _Content(request.content)
+                response = await self._client.send(request, stream=True)
+                async with aclosing(response):
                     content = bytearray()
                     async for part in response.aiter_bytes():
                         content += part
