@@ -34,9 +34,8 @@ run: install
 	$(BIN)/sercha up --data-dir $(DATA_DIR) --port $(PORT) --index docs
 
 # make test      all tests that need no root (as root also those that do), in two processes
-TEST_SEEDS ?= 500
 test: install
-	SERCHA_SIM_SEEDS=$(TEST_SEEDS) $(BIN)/python -m pytest -m "not proof" -n 2 --dist loadfile $(PYTEST_ARGS)
+	SERCHA_SIM_SEEDS=500 $(BIN)/python -m pytest -m "not proof" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # make check     formatting, lint, types, import contracts
 check: install

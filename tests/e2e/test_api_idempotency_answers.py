@@ -327,6 +327,7 @@ async def test_the_description_says_who_takes_a_key(pair: Pair) -> None:
         "POST /search",
         "POST /admin/index/verify",
         "POST /admin/index/rebuild",
+        "POST /admin/vespa/connect",
         "POST /leases/{lease_name}/release",
         "POST /settings/ai/test",
     }
