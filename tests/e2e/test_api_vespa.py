@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 
-from sercha.adapters.vespa import open_vespa_index
+from sercha.adapters.vespa import deploy, open_vespa_index
 from sercha.domain.account import Role
 from sercha.roles.api import create_app
 from sercha.services.ports.vector_search import VectorsState
@@ -102,7 +102,10 @@ async def test_chunks_are_counted_when_vespa_has_all_of_them(lab: Lab) -> None:
     assert "indexed_chunks" not in behind
 
 
-async def test_config_server_that_is_away_is_said_and_hides_nothing_else(lab: Lab) -> None:
+async def test_config_server_that_is_away_is_said_and_hides_nothing_else(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "TRIES_MAX", 3)
     headers = await lab.api.setup()
     await lab.vespa.stop_config()
 
