@@ -30,7 +30,7 @@ from tests.support.vector_engines import EmbeddedVectors, open_embedded_vectors
 from tests.support.vectors import MODEL, embedded
 
 DOCUMENTS = 120
-CASES, CASES_PROOF = 1_000, 20_000
+CASES, CASES_PROOF = 300, 20_000
 WAYS = ["compared", "indexed"]
 """All that may be found are compared, or the index of the vectors is asked and words judge."""
 

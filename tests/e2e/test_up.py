@@ -14,7 +14,8 @@ import pytest
 
 from tests.support.sercha import Sercha, clean_up, processes_of, wait_gone
 
-pytestmark = pytest.mark.root
+also_as_root = pytest.mark.root
+"""For what root's private servers, which run under another account, may do differently."""
 
 Up = Callable[..., Sercha]
 
@@ -48,6 +49,7 @@ def search(sercha: Sercha, query: str) -> list[str]:
     return [Path(result["document"]["path"]).name for result in found["results"]]
 
 
+@also_as_root
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_start_indexes_answers_and_ends_without_a_trace(
     up: Up, notes: Path, home: Path, number: int
@@ -65,6 +67,7 @@ def test_first_start_indexes_answers_and_ends_without_a_trace(
     assert "Traceback" not in sercha.output
 
 
+@also_as_root
 def test_a_second_start_finds_everything_and_sees_changes(up: Up, notes: Path, home: Path) -> None:
     first = up("--index", str(notes)).wait_ready()
     first.cli("sync", "--all", "--wait")
@@ -168,6 +171,7 @@ def test_an_allowed_root_that_is_missing_is_one_warning(up: Up, notes: Path, hom
     assert sercha.output.count("setting.folder_missing") == 1
 
 
+@also_as_root
 def test_secrets_and_folders_are_private(up: Up, notes: Path, home: Path) -> None:
     sercha = up("--index", str(notes)).wait_ready()
     sercha.wait_line("log in:")
@@ -180,6 +184,7 @@ def test_secrets_and_folders_are_private(up: Up, notes: Path, home: Path) -> Non
     assert sercha.stop() == 0
 
 
+@also_as_root
 def test_kill_9_of_sercha_alone_is_healed_by_the_next_start(
     up: Up, notes: Path, home: Path
 ) -> None:
@@ -196,6 +201,7 @@ def test_kill_9_of_sercha_alone_is_healed_by_the_next_start(
     wait_gone(home)
 
 
+@also_as_root
 def test_ctrl_c_in_the_terminal_drains_before_postgres_stops(
     up: Up, notes: Path, home: Path
 ) -> None:
