@@ -133,7 +133,8 @@ def _die(journal: Journal, life: int) -> None:
 @_mutant
 def claims_what_runs(journal: Journal, life: int) -> None:
     """M10: whoever comes second takes it too."""
-    _without("CLAIM_IDS", r"t\.state (\|\| '' )?= 'queued'", "t.state IN ('queued', 'running')")
+    for name in ("CLAIM_IDS", "CLAIM_ID"):
+        _without(name, r"t\.state (\|\| '' )?= 'queued'", "t.state IN ('queued', 'running')")
 
 
 @_mutant
@@ -226,6 +227,6 @@ def verifies_nothing(journal: Journal, life: int) -> None:
 @_mutant
 def charges_nothing(journal: Journal, life: int) -> None:
     """A task that kills its workers goes on doing so."""
-    for name in ("CLAIM", "CLAIM_IDS"):
+    for name in ("CLAIM", "CLAIM_IDS", "CLAIM_ID"):
         _without(name, r"tries = tries \+ 1")
         _without(name, r"attempt = attempt \+ 1, ", "attempt = attempt + 1")
