@@ -1,6 +1,6 @@
 """`python -m sercha` is the command `sercha`."""
 
-from sercha.cli.main import main
+from sercha.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -15,7 +15,7 @@ from sercha.adapters.postgres.pool import ConnectionPool, open_pool
 from sercha.cli.api import Access, find_access, open_api
 from sercha.cli.checks import Finding, Verdict
 from sercha.cli.checks_vectors import check_vectors
-from sercha.cli.status import local_url
+from sercha.cli.healthcheck import local_url
 from sercha.errors import Conflict, SerchaError
 from sercha.settings import Role, Settings
 from sercha.settings.database_url import mask_database_url
@@ -93,7 +93,7 @@ async def check_port(settings: Settings) -> list[Finding]:
     """Check that the port is free, or that it is Sercha who has it."""
     if not settings.port:
         return []
-    url = local_url(settings)
+    url = local_url(settings.host, settings.port)
     try:
         async with open_api(Access(url)) as api:
             number, answer = await api.raw("/health")

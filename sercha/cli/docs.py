@@ -104,9 +104,9 @@ def command_page() -> str:
 
 def commands() -> list[tuple[str, Any]]:
     """Return every command that does something, with its full name, in the order of the help."""
-    from sercha.cli.main import app
+    from sercha.cli.main import make_app
 
-    return list(_walk("sercha", typer.main.get_command(app)))
+    return list(_walk("sercha", typer.main.get_command(make_app())))
 
 
 def main() -> None:

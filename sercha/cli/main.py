@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from sercha.cli import (
-    config,
-    database,
-    doctor,
-    events,
-    index,
-    leases,
-    login,
-    run,
-    schedules,
-    search,
-    source,
-    status,
-    sync,
-    tasks,
-    users,
-    vespa,
-)
 from sercha.cli.exits import Status, status_of
 from sercha.version import __version__
 
-app = typer.Typer(
-    name="sercha",
-    help="Self-hosted team search that stays up.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+MODULES = {
+    "up": "run",
+    "api": "run",
+    "worker": "run",
+    "all": "run",
+    "run": "run",
+    "migrate": "database",
+    "setup": "login",
+    "login": "login",
+    "logout": "login",
+    "search": "search",
+    "sync": "sync",
+    "status": "status",
+    "healthcheck": "status",
+    "version": "status",
+    "events": "events",
+    "config": "config",
+    "doctor": "doctor",
+    "source": "source",
+    "index": "index",
+    "tasks": "tasks",
+    "schedules": "schedules",
+    "lease": "leases",
+    "user": "users",
+    "vespa": "vespa",
+}
+"""Which module of this package has a command or a group of commands. Only that one is imported: a health check that
+runs every ten seconds must not cost what all of them need."""
 
 
 def _print_version(is_asked: bool) -> None:
@@ -46,7 +49,26 @@ def _print_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def make_app(names: Iterable[str] = MODULES) -> typer.Typer:
+    """Make the command line with these commands and groups; with all of them by default."""
+    app = typer.Typer(
+        name="sercha",
+        help="Self-hosted team search that stays up.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_root)
+    for name in dict.fromkeys(MODULES[name] for name in names):
+        module = import_module(f"sercha.cli.{name}")
+        if hasattr(module, "register"):
+            module.register(app)
+        else:
+            app.add_typer(module.app, name=next(n for n, m in MODULES.items() if m == name))
+    return app
+
+
 def _root(
     version: Annotated[
         bool,
@@ -56,17 +78,6 @@ def _root(
     ] = False,
 ) -> None:
     """Self-hosted team search that stays up."""
-
-
-for group in (run, database, login, search, sync, status, events, config, doctor):
-    group.register(app)
-app.add_typer(source.app, name="source")
-app.add_typer(index.app, name="index")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(schedules.app, name="schedules")
-app.add_typer(leases.app, name="lease")
-app.add_typer(users.app, name="user")
-app.add_typer(vespa.app, name="vespa")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,6 +90,8 @@ def _status(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A name of a file must never end a command because the terminal lacks a character.
             stream.reconfigure(errors="backslashreplace")
+    asked = next((word for word in arguments if not word.startswith("-")), "")
+    app = make_app([asked] if asked in MODULES else MODULES)
     try:
         ended: object = app(list(arguments), prog_name="sercha", standalone_mode=False)
         sys.stdout.flush()

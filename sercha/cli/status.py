@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Annotated, Any, cast
 
 import typer
 
-from sercha.cli.api import Access, Api, open_api
+from sercha.cli.api import Api, open_api
 from sercha.cli.exits import Status, run_async
+from sercha.cli.healthcheck import healthcheck
 from sercha.cli.show import print_json, safe
 from sercha.cli.sync import list_sources
-from sercha.errors import Forbidden, Unauthenticated, Unavailable, WrongUsage
-from sercha.settings import Role, Settings, load_settings
+from sercha.errors import Forbidden, Unauthenticated, Unavailable
 from sercha.version import __version__
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - not bound, only compared
 
 
 def register(app: typer.Typer) -> None:
@@ -31,38 +29,12 @@ def status(as_json: Json = False) -> None:
     run_async(partial(_status, as_json=as_json))
 
 
-def healthcheck() -> None:
-    """Ask the process of this machine for its health; exit status 1 when it is unhealthy."""
-    settings = load_settings(os.environ, role=Role.CLIENT)
-    run_async(partial(_healthcheck, local_url(settings)))
-
-
 def version(as_json: Json = False) -> None:
     """Print the version of this program."""
     if as_json:
         print_json({"version": __version__})
     else:
         print(f"sercha {__version__}")
-
-
-def local_url(settings: Settings) -> str:
-    """Return where a process with these settings answers on this machine.
-
-    Raises:
-        WrongUsage: ``PORT`` is 0, so nobody knows.
-    """
-    if not settings.port:
-        raise WrongUsage("PORT: is 0 or not set: there is no port to ask")
-    host = _ANY_ADDRESS.get(settings.host, settings.host)
-    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return f"http://{host}:{settings.port}"
-
-
-async def _healthcheck(url: str) -> int:
-    async with open_api(Access(url)) as api:
-        number, answer = await api.raw("/health")
-    print(safe(answer.get("status", f"answered {number}")))
-    return Status.DONE if number == 200 else Status.FAILED
 
 
 async def _status(*, as_json: bool) -> int:

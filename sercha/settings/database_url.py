@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-
 FORM = (
     "a PostgreSQL address such as `postgresql://user:password@host:5432/database` "
     "or `host=... dbname=...`"
@@ -84,6 +81,10 @@ def _host(host: str) -> str:
 
 
 def _parts(text: str) -> dict[str, str]:
+    # Imported late: with it comes the whole driver, which no command needs that only asks a running Sercha.
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
     try:
         return {name: str(value) for name, value in conninfo_to_dict(text).items()}
     except ProgrammingError as error:

@@ -77,6 +77,20 @@ def load_settings(
     return Settings(role=role, sources=MappingProxyType(sources), **values)
 
 
+def load_setting(environ: Environ, name: str, *, role: Role) -> Any:
+    """Read one setting, by the rules of `load_settings`, and look at no other.
+
+    Raises:
+        SettingsError: it has a value that is not allowed, or is missing.
+    """
+    setting = BY_NAME[name]
+    try:
+        given = _find(setting, environ, role, {})
+        return _value(setting, given, role, is_dev=_is_dev(environ, {}))
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
 def unknown_variables(environ: Environ) -> list[UnknownVariable]:
     """List variables that somebody may have meant as a setting, with the nearest name."""
     known = {setting.name for setting in SETTINGS}

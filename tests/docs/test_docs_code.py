@@ -10,7 +10,7 @@ import pytest
 import typer
 import typer.main
 
-from sercha.cli.main import app
+from sercha.cli.main import make_app
 from tests.support.docs import ROOT, Block, blocks
 
 PROMPT = "$ "
@@ -53,7 +53,7 @@ def parse(arguments: list[str]) -> None:
 
     Raises what the program would report: an unknown command or option, a value of the wrong type.
     """
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(make_app())
     context = command.make_context("sercha", list(arguments))
     while hasattr(command, "resolve_command"):
         words = [*getattr(context, "_protected_args", []), *context.args]
