@@ -10,7 +10,7 @@ DATA_DIR ?= .sercha
 PORT ?= 8080
 PYTEST_ARGS ?=
 
-.PHONY: install run test check bench proof simulate lock clean help
+.PHONY: install run test check bench proof simulate containers lock clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -35,7 +35,7 @@ run: install
 
 # make test      all tests that need no root (as root also those that do), in two processes
 test: install
-	SERCHA_SIM_SEEDS=500 $(BIN)/python -m pytest -m "not proof" -n 2 --dist loadfile $(PYTEST_ARGS)
+	SERCHA_SIM_SEEDS=500 $(BIN)/python -m pytest -m "not proof and not containers" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # make check     formatting, lint, types, import contracts
 check: install
@@ -59,10 +59,16 @@ SEEDS ?= 5000
 simulate: install
 	SERCHA_SIM_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m "not proof" -s $(PYTEST_ARGS) tests/simulation
 
+# make containers  the deployments of docker/ for real, with faults; needs a Docker engine with Compose
+containers: install
+	$(BIN)/python -m pytest -m "containers and not proof" -s $(PYTEST_ARGS) tests/containers
+
 # make lock      resolve requirements/*.txt anew (needs uv)
 lock:
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate -q \
 		pyproject.toml --extra embedded -o requirements/runtime.txt
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate -q \
+		pyproject.toml -c requirements/runtime.txt -o requirements/image.txt
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate -q \
 		pyproject.toml --extra embedded --group dev -c requirements/runtime.txt -o requirements/dev.txt
 

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import trio
 
-from sercha.testing.cluster import Cluster, ClusterPlan, Load, LoadReport, Member, open_cluster
+from sercha.testing.cluster import (
+    Cluster,
+    ClusterPlan,
+    Load,
+    LoadReport,
+    Member,
+    Target,
+    open_cluster,
+)
 
 POLL = 0.05
 SHORT = {"WORKER_CLAIM_TTL": "5", "SCHEDULER_LOCK_TTL": "5", "SCHEDULER_POLL_INTERVAL": "1"}
@@ -150,18 +158,18 @@ def assert_writes_are_right(run: Run) -> None:
     assert run.load.report.written, "something was written"
 
 
-async def add_schedules(cluster: Cluster, count: int) -> None:
+async def add_schedules(target: Target, count: int) -> None:
     """Add schedules with a slot in each second."""
-    await cluster.query(ADD_SCHEDULES, count)
+    await target.query(ADD_SCHEDULES, count)
 
 
-async def assert_slots_are_complete(cluster: Cluster, seconds: float = 60.0) -> None:
+async def assert_slots_are_complete(target: Target, seconds: float = 60.0) -> None:
     """Wait until the scheduler has caught up, and check that each slot has exactly one outcome."""
     rows: list[tuple[object, ...]] = []
     with trio.fail_after(seconds):
         while not rows or not all(row[1] for row in rows):
             await trio.sleep(POLL)
-            rows = await cluster.query(SLOTS)
+            rows = await target.query(SLOTS)
     for name, _, is_complete, twice in rows:
         assert is_complete, name
         assert twice == 0, name

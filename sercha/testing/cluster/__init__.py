@@ -4,7 +4,7 @@ On the loopback, without privileges, or with each member on a host of its own (a
 """
 
 from sercha.testing.cluster.cluster import Cluster, open_cluster
-from sercha.testing.cluster.load import Load, LoadReport
+from sercha.testing.cluster.load import Load, LoadReport, Target
 from sercha.testing.cluster.member import Member, MemberEnded
 from sercha.testing.cluster.network import Network
 from sercha.testing.cluster.plan import ClusterPlan
@@ -17,5 +17,6 @@ __all__ = [
     "Member",
     "MemberEnded",
     "Network",
+    "Target",
     "open_cluster",
 ]

@@ -10,14 +10,25 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import httpx
 import trio
 
-from sercha.testing.cluster.cluster import Cluster
-
 SAMPLES_MAX = 20
 PAUSE = 0.002
+
+
+class Target(Protocol):
+    """What is asked: a `Cluster`, or a deployment of another kind."""
+
+    def client(self, *, connections: int) -> httpx.AsyncClient:
+        """Return a client of the balancer, logged in as an administrator."""
+        ...
+
+    async def query(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
+        """Ask its PostgreSQL, whatever is done to it meanwhile."""
+        ...
 
 
 @dataclass
@@ -55,7 +66,7 @@ class LoadReport:
 class Load:
     """Readers and writers that ask through nginx until they are stopped, or have sent enough."""
 
-    cluster: Cluster
+    target: Target
     readers: int = 6
     writers: int = 3
     queries: tuple[str, ...] = ("search",)
@@ -95,7 +106,7 @@ class Load:
 
     async def lost_and_doubled(self) -> tuple[list[str], list[str]]:
         """Return the acknowledged writes that are not there, and all that are there twice."""
-        rows = await self.cluster.query(
+        rows = await self.target.query(
             "SELECT name, count(*) FROM schedule WHERE name LIKE %s GROUP BY name",
             f"{self._prefix}-%",
         )
@@ -104,7 +115,7 @@ class Load:
         return lost, [name for name, count in found.items() if count > 1]
 
     async def _read(self, number: int) -> None:
-        async with self.cluster.client(connections=1) as client:
+        async with self.target.client(connections=1) as client:
             turn = number
             while self._goes_on():
                 query = self.queries[turn % len(self.queries)]
@@ -113,7 +124,7 @@ class Load:
                 await trio.sleep(PAUSE)
 
     async def _write(self, number: int) -> None:
-        async with self.cluster.client(connections=1) as client:
+        async with self.target.client(connections=1) as client:
             turn = 0
             while self._goes_on():
                 turn += 1

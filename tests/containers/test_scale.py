@@ -1,0 +1,43 @@
+"""More and fewer APIs and workers under load, by Compose alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from sercha.testing.cluster import Load
+from tests.support.containers import Deployment
+
+pytestmark = pytest.mark.containers
+
+
+@pytest.fixture
+def scaled(small: Deployment) -> Iterator[Deployment]:
+    """Change the running deployment to ``compose.scale.yaml``, and back at the end."""
+    small.files = ("compose.small.yaml", "compose.scale.yaml")
+    small.settings = {**small.settings, "BASE": "compose.small.yaml"}
+    small.up("--remove-orphans")
+    yield small
+    small.compose("up", "-d", "--scale", "sercha-api=0", "--scale", "sercha-worker=0")
+    small.files = ("compose.small.yaml",)
+    small.up("--remove-orphans")
+
+
+async def test_scaling_up_and_down_fails_no_request(scaled: Deployment) -> None:
+    load = Load(scaled, queries=("handbook", "zephyrous"), readers=4, writers=2)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(load.run)
+        for apis, workers in ((4, 3), (2, 1), (3, 2), (1, 1), (2, 2)):
+            counts = ("--scale", f"sercha-api={apis}", "--scale", f"sercha-worker={workers}")
+            await trio.to_thread.run_sync(lambda counts=counts: scaled.up("--no-recreate", *counts))
+            await load.wait_sent(load.report.sent + 100)
+            states = scaled.states("sercha-api")
+            assert len(states) == apis, states
+        load.stop()
+    print(load.report.describe())
+    print("\n".join(load.report.samples))
+    assert not load.report.failed, load.report.describe()
+    assert not load.report.cut, load.report.describe()
+    assert await load.lost_and_doubled() == ([], [])
