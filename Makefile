@@ -61,7 +61,7 @@ simulate: install
 
 # make containers  the deployments of docker/ for real, with faults; needs a Docker engine with Compose
 containers: install
-	$(BIN)/python -m pytest -m "containers and not proof" -s $(PYTEST_ARGS) tests/containers
+	$(BIN)/python -m pytest -m "containers and not proof" -s -o faulthandler_timeout=600 $(PYTEST_ARGS) tests/containers
 
 # make lock      resolve requirements/*.txt anew (needs uv)
 lock:

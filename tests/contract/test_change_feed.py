@@ -6,19 +6,12 @@ import random
 from dataclasses import replace
 from uuid import uuid4
 
-import pytest
 import trio
 
 from sercha.adapters.postgres.changes import PostgresChangeFeed
 from sercha.domain.source import Source
 from sercha.services.ports import FeedPosition
-from tests.support.truth import Truth, draft, open_truth
-
-
-@pytest.fixture
-async def truth(postgres_url: str):
-    async with open_truth(postgres_url) as truth:
-        yield truth
+from tests.support.truth import Truth, draft
 
 
 async def changed(truth: Truth, position: FeedPosition) -> tuple[set[int], FeedPosition]:

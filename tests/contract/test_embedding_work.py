@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from random import Random
 
 import pytest
@@ -15,19 +14,7 @@ from sercha.services.embedding import BATCH_TEXTS, CHANNEL, SWAP_INTERVAL, Embed
 from sercha.services.ports.embeddings import EmbeddingProgress, ModelState, StoredModel
 from tests.support.embedding_work import open_work, stored_model, want
 from tests.support.embeddings import Answer, EmbeddingEndpoint, running_endpoint, vector_of
-from tests.support.truth import Truth, open_truth
-
-
-@pytest.fixture
-async def truth(postgres_url: str) -> AsyncIterator[Truth]:
-    async with open_truth(postgres_url) as truth:
-        yield truth
-
-
-@pytest.fixture
-def endpoint() -> Iterator[EmbeddingEndpoint]:
-    with running_endpoint() as endpoint:
-        yield endpoint
+from tests.support.truth import Truth
 
 
 async def work(truth: Truth, **options) -> EmbeddingWork:

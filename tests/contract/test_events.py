@@ -17,16 +17,10 @@ from sercha.errors import Rejected
 from sercha.services.background import running
 from sercha.services.events import CHANNEL, EventBatch, Events, Watch
 from sercha.services.ports.events import Event, EventPosition
-from tests.support.truth import Truth, open_truth
+from tests.support.truth import Truth
 
 DAY = 24 * 3600.0
 SUBJECT = UUID(int=7)
-
-
-@pytest.fixture
-async def truth(postgres_url: str):
-    async with open_truth(postgres_url) as truth:
-        yield truth
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,9 +16,9 @@ from sercha.services.query_vectors import QueryVectors
 from sercha.services.search import Search
 from tests.support.api import ListedIndex
 from tests.support.embedding_work import open_client, open_work, stored_model, want
-from tests.support.embeddings import Answer, EmbeddingEndpoint, running_endpoint
+from tests.support.embeddings import Answer, EmbeddingEndpoint
 from tests.support.search import EVERYONE
-from tests.support.truth import Truth, open_truth
+from tests.support.truth import Truth
 
 
 @dataclass
@@ -35,18 +34,6 @@ class ListedVectors:
         await trio.lowlevel.checkpoint()
         self.asked.append((query.mode, vector.model))
         return IndexPage((), 0) if self.can else None
-
-
-@pytest.fixture
-async def truth(postgres_url: str) -> AsyncIterator[Truth]:
-    async with open_truth(postgres_url) as truth:
-        yield truth
-
-
-@pytest.fixture
-def endpoint() -> Iterator[EmbeddingEndpoint]:
-    with running_endpoint() as endpoint:
-        yield endpoint
 
 
 async def fill(truth: Truth, endpoint: EmbeddingEndpoint) -> str:

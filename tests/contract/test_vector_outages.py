@@ -26,7 +26,7 @@ from sercha.services.query_vectors import QueryVectors
 from sercha.services.search import Search
 from sercha.wiring.probes import probe_vectors
 from tests.support.embedding_work import open_client, stored_model, want
-from tests.support.embeddings import EmbeddingEndpoint, running_endpoint
+from tests.support.embeddings import EmbeddingEndpoint
 from tests.support.postgres import PostgresServer
 from tests.support.truth import Truth, open_truth
 from tests.support.vector_tables import (
@@ -46,12 +46,6 @@ from tests.support.vector_tables import (
 async def truth(empty_postgres_url: str) -> AsyncIterator[Truth]:
     async with open_truth(empty_postgres_url) as truth:
         yield truth
-
-
-@pytest.fixture
-def endpoint() -> Iterator[EmbeddingEndpoint]:
-    with running_endpoint() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Iterator
 from random import Random
 
 import pytest
@@ -19,8 +18,8 @@ from sercha.services.embedders import open_embedders
 from sercha.services.embedding import EmbeddingWork
 from sercha.services.ports.embeddings import ModelState, StoredModel
 from tests.support.embedding_work import open_client, stored_model, want
-from tests.support.embeddings import EmbeddingEndpoint, running_endpoint, vector_of
-from tests.support.truth import Truth, open_truth
+from tests.support.embeddings import EmbeddingEndpoint, vector_of
+from tests.support.truth import Truth
 from tests.support.vector_tables import (
     fill,
     make_work,
@@ -29,18 +28,6 @@ from tests.support.vector_tables import (
     tables_of,
     work_once,
 )
-
-
-@pytest.fixture
-async def truth(postgres_url: str) -> AsyncIterator[Truth]:
-    async with open_truth(postgres_url) as truth:
-        yield truth
-
-
-@pytest.fixture
-def endpoint() -> Iterator[EmbeddingEndpoint]:
-    with running_endpoint() as endpoint:
-        yield endpoint
 
 
 async def test_extension_and_table_are_made_and_the_model_becomes_current(
