@@ -83,6 +83,15 @@ status is 1. `sercha sync --wait --json` has for each source:
 | `message` | the line for people |
 | `state` | where the sync stands, as in the [HTTP API](http-api.md) |
 
+## Completion
+
+`sercha --install-completion` teaches the shell you are in (bash, zsh, fish) to complete commands and options, by a line
+in its start-up file; `sercha --show-completion` prints what that does.
+
+## Colours
+
+On a terminal only, and not with `NO_COLOR` set. Into a pipe go plain lines, with tabulators between the columns.
+
 ## Signals
 
 SIGTERM, SIGINT (Ctrl-C) and SIGHUP drain a server: new requests are refused, running requests and tasks may end within
@@ -151,7 +160,8 @@ def _command(name: str, command: Any) -> str:
         lines.append(f"- `{shown}`: {each.help}")
     if lines[-1].startswith("- "):
         lines.append("")
-    return "\n".join(lines)
+    example = str(command.epilog).removeprefix("Such as: ")
+    return "\n".join([*lines, f"```bash\n{example}\n```\n"])
 
 
 def _argument(argument: Any) -> str:

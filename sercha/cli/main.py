@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sercha.cli.examples import EXAMPLES
 from sercha.cli.exits import Status, status_of
 from sercha.version import __version__
 
@@ -55,7 +56,7 @@ def make_app(names: Iterable[str] = MODULES) -> typer.Typer:
         name="sercha",
         help="Self-hosted team search that stays up.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
@@ -65,8 +66,18 @@ def make_app(names: Iterable[str] = MODULES) -> typer.Typer:
         if hasattr(module, "register"):
             module.register(app)
         else:
-            app.add_typer(module.app, name=next(n for n, m in MODULES.items() if m == name))
+            group = next(word for word, where in MODULES.items() if where == name)
+            app.add_typer(module.app, name=group)
+            _add_examples(module.app, f"{group} ")
+    _add_examples(app)
     return app
+
+
+def _add_examples(app: typer.Typer, group: str = "") -> None:
+    for command in app.registered_commands:
+        assert command.callback is not None, "typer makes no command without one"
+        name = command.name or command.callback.__name__.rstrip("_")
+        command.epilog = f"Such as: {EXAMPLES[group + name]}"
 
 
 def _root(

@@ -21,7 +21,6 @@ from sercha.domain.query import LIMIT_MAX, WINDOW_MAX
 from sercha.errors import WrongUsage
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_EXAMPLE = "Such as: sercha search tea --type 'text/*' --from 2026-11-01 --path /home/ada/notes"
 
 
 def _instant(value: str | None) -> str | None:
@@ -77,7 +76,7 @@ Path = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to *app*."""
-    app.command("search", epilog=_EXAMPLE)(search)
+    app.command("search")(search)
 
 
 def search(

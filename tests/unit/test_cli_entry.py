@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
+import pytest
 import typer.main
 
+from sercha.cli.docs import commands
+from sercha.cli.examples import EXAMPLES
 from sercha.cli.main import MODULES, make_app
 
 HEAVY = ("typer", "rich", "trio", "httpx", "psycopg", "pydantic")
@@ -35,3 +39,33 @@ def test_a_health_check_imports_next_to_nothing() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_each_command_has_an_example_of_itself() -> None:
+    for name, command in commands():
+        words = name.removeprefix("sercha ")
+        assert EXAMPLES[words].startswith(name), name
+        assert command.epilog == f"Such as: {EXAMPLES[words]}"
+    assert {name.removeprefix("sercha ") for name, _ in commands()} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("sercha sea", {"search"}),
+        ("sercha source a", {"add"}),
+        ("sercha tasks re", {"retry"}),
+        ("sercha tasks list --st", {"--state"}),
+    ],
+)
+def test_the_shell_completes_commands_and_options(words: str, expected: set[str]) -> None:
+    environ = {
+        **os.environ,
+        "_SERCHA_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "sercha"], env=environ, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == expected
