@@ -22,6 +22,7 @@ _INVISIBLE = re.compile(
 )
 _UNSAFE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
 _SPACES = re.compile(r"\s+")
+_SHRINKS = re.compile(r"\s\s|" + _INVISIBLE.pattern)
 _WORD = re.compile(r"\w")
 
 
@@ -47,10 +48,7 @@ def make_snippet(
     """
     matches = _normal_spans(spans, len(text))
     first, last = _best_window(text, matches, length)
-    # White space shrinks in cleaning: three times the length is read on each side to have enough left.
-    low, high = max(0, first - 3 * length), min(len(text), max(last, first + length) + 3 * length)
-    while low > 0 and low > first - 4 * length and not text[low - 1].isspace():
-        low -= 1
+    low, high = _surroundings(text, first, last, length)
     pieces = _clean(text, low, high, matches)
     clean = "".join(piece for piece, _, _ in pieces)
     focus_start = sum(len(piece) for piece, _, raw in pieces if raw < first)
@@ -62,6 +60,18 @@ def make_snippet(
     if (end < len(clean) or high < len(text)) and parts:
         parts.append((_ELLIPSIS, False))
     return _snippet(parts)
+
+
+def _surroundings(text: str, first: int, last: int, length: int) -> tuple[int, int]:
+    """Return what to read around the matches: *length* on each side, more where cleaning makes it shorter."""
+    for times in (1, 3):
+        reach = times * length
+        low, high = max(0, first - reach), min(len(text), max(last, first + length) + reach)
+        while low > 0 and low > first - reach - length and not text[low - 1].isspace():
+            low -= 1
+        if times == 3 or _SHRINKS.search(text, low, high) is None:
+            break
+    return low, high
 
 
 def _normal_spans(spans: Iterable[tuple[int, int]], length: int) -> list[tuple[int, int]]:
@@ -129,7 +139,7 @@ def _add(
     ends_in_space: bool,
 ) -> bool:
     """Append one word made harmless; tell whether the text now ends in a space."""
-    harmless = _UNSAFE.sub("\ufffd", _INVISIBLE.sub("", raw))
+    harmless = raw if raw.isalnum() else _UNSAFE.sub("\ufffd", _INVISIBLE.sub("", raw))
     if harmless:
         pieces.append((harmless, is_match, position))
     return ends_in_space and not harmless

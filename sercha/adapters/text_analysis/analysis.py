@@ -18,6 +18,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import tantivy
 
@@ -65,8 +66,7 @@ _WORDS_UNBOUNDED = _chain(WORD_PATTERN).build()
 _PARTS_UNBOUNDED = _chain(PART_PATTERN).build()
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A folded token, its position among its neighbours, and where it is in the normal text."""
 
     text: str
