@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,23 +12,6 @@ from tests.support.containers import EMAIL, PASSWORD, ROOT, Deployment, run
 pytestmark = pytest.mark.containers
 MANUAL = ROOT / "docs" / "how-to" / "run-in-containers.md"
 COUNTED = ("document", "chunk", "schedule", "source", "account")
-
-
-@pytest.fixture
-def deployment(
-    image: str, small: Deployment, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployment]:
-    """Give a deployment of its own, since it is removed in the middle."""
-    own = Deployment(
-        tmp_path_factory.mktemp("backup"), ("compose.small.yaml",), settings=small.settings
-    )
-    own.make_secrets()
-    try:
-        own.up()
-        own.set_up()
-        yield own
-    finally:
-        own.down()
 
 
 def commands(heading: str) -> str:
@@ -48,26 +30,31 @@ async def contents(deployment: Deployment) -> dict[str, list[tuple[object, ...]]
     return found
 
 
-async def test_all_is_back_after_the_volumes_were_removed(deployment: Deployment) -> None:
+async def test_all_is_back_after_the_volumes_were_removed(small: Deployment) -> None:
+    """What comes after this in the session is seen on a deployment that was restored."""
     for number in range(200):
-        (deployment.documents / f"page-{number}.md").write_text(
+        (small.documents / f"page-{number}.md").write_text(
             f"# Page {number}\n\nhandbook {number}\n"
         )
-    deployment.sercha("source", "add", "/documents", "--name", "documents", "--wait")
-    deployment.sercha("schedules", "add", "nightly", "--task", "prune", "--every", "1d")
-    before = await contents(deployment)
+    small.sercha("source", "add", "/documents", "--name", "pages", "--wait")
+    small.sercha("schedules", "add", "nightly", "--task", "prune", "--every", "1d")
+    before = await contents(small)
     assert before["document"] == [(201,)]
     shell = ["sh", "-euc"]
-    options = {"env": deployment.environ, "cwd": deployment.home}
+    options = {"env": small.environ, "cwd": small.home}
     run([*shell, commands("Back up")], **options)
-    assert (deployment.home / "sercha.dump").stat().st_size > 10_000
-    deployment.down()
-    assert deployment.states() == {}
+    assert (small.home / "sercha.dump").stat().st_size > 10_000
+    small.down()  # with the volumes
+    assert small.states() == {}
     run([*shell, commands("Restore")], **options)
-    deployment.wait_healthy()
-    assert await contents(deployment) == before
-    deployment.log_in()
-    deployment.sercha("login", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n")
-    report = json.loads(deployment.sercha("index", "verify", "--json"))
+    small.wait_healthy()
+    assert await contents(small) == before
+    small.log_in()
+    small.sercha("login", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n")
+    report = json.loads(small.sercha("index", "verify", "--json"))
     assert [report[name] for name in ("checked", "missing", "stale", "ghost")] == [201, 0, 0, 0]
-    assert "/documents/page-7.md" in deployment.sercha("search", "handbook 7")
+    assert "/documents/page-7.md" in small.sercha("search", "handbook 7")
+    small.sercha("source", "remove", "pages", "--yes")
+    small.sercha("schedules", "remove", "nightly", "--yes")
+    for page in small.documents.glob("page-*.md"):
+        page.unlink()

@@ -89,7 +89,7 @@ def test_no_layer_and_no_log_holds_a_secret(image: str, small: Deployment, tmp_p
     secrets = [line.split("=", 1)[1].encode() for line in lines if "=" in line and line[0] != "#"]
     assert len(secrets) == 5
     log = small.compose("logs", "--no-color").encode()
-    assert b"request.finished" in log
+    assert b"process.ready" in log
     assert not [secret for secret in secrets if secret in log]
     docker("save", "--output", str(tmp_path / "image.tar"), image)
     mirror = Path("/etc/pip.conf")

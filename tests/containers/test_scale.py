@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import trio
 
@@ -14,22 +12,19 @@ pytestmark = pytest.mark.containers
 
 
 @pytest.fixture
-def scaled(small: Deployment) -> Iterator[Deployment]:
-    """Change the running deployment to ``compose.scale.yaml``, and back at the end."""
+def scaled(small: Deployment) -> Deployment:
+    """Change the running deployment to ``compose.scale.yaml``; nothing else of the session uses it after this."""
     small.files = ("compose.small.yaml", "compose.scale.yaml")
     small.settings = {**small.settings, "BASE": "compose.small.yaml"}
-    small.up("--remove-orphans")
-    yield small
-    small.compose("up", "-d", "--scale", "sercha-api=0", "--scale", "sercha-worker=0")
-    small.files = ("compose.small.yaml",)
-    small.up("--remove-orphans")
+    small.up()
+    return small
 
 
 async def test_scaling_up_and_down_fails_no_request(scaled: Deployment) -> None:
     load = Load(scaled, queries=("handbook", "zephyrous"), readers=4, writers=2)
     async with trio.open_nursery() as nursery:
         await nursery.start(load.run)
-        for apis, workers in ((4, 3), (2, 1), (3, 2), (1, 1), (2, 2)):
+        for apis, workers in ((4, 3), (1, 1), (3, 2)):
             counts = ("--scale", f"sercha-api={apis}", "--scale", f"sercha-worker={workers}")
             await trio.to_thread.run_sync(lambda counts=counts: scaled.up("--no-recreate", *counts))
             await load.wait_sent(load.report.sent + 100)
