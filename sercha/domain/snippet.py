@@ -23,6 +23,7 @@ _INVISIBLE = re.compile(
 _UNSAFE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
 _SPACES = re.compile(r"\s+")
 _SHRINKS = re.compile(r"\s\s|" + _INVISIBLE.pattern)
+_ODD = re.compile(f"{_SHRINKS.pattern}|{_UNSAFE.pattern}")
 _WORD = re.compile(r"\w")
 
 
@@ -113,6 +114,13 @@ def _clean(
     text: str, low: int, high: int, spans: Sequence[tuple[int, int]]
 ) -> list[tuple[str, bool, int]]:
     """Return ``text[low:high]`` as harmless words and single spaces: (piece, is a match, where it was)."""
+    if _ODD.search(text, low, high) is None:
+        marked = list(_marked(low, high, spans))
+        if not any(
+            is_match and text[start:end].strip() != text[start:end]
+            for start, end, is_match in marked
+        ):
+            return _clean_plain(text, marked)
     pieces: list[tuple[str, bool, int]] = []
     ends_in_space = True
     for start, end, is_match in _marked(low, high, spans):
@@ -129,6 +137,16 @@ def _clean(
             position = match.end()
         ends_in_space = _add(pieces, text[position:end], position, is_match, ends_in_space)
     return pieces
+
+
+def _clean_plain(text: str, marked: Sequence[tuple[int, int, bool]]) -> list[tuple[str, bool, int]]:
+    """The same where there is nothing to clean but line ends, as in most texts: in as few pieces as there can be."""
+    pieces = [
+        (_SPACES.sub(" ", text[start:end]), is_match, start) for start, end, is_match in marked
+    ]
+    if pieces and pieces[0][0].startswith(" "):
+        pieces[0] = (pieces[0][0][1:], pieces[0][1], pieces[0][2])
+    return [piece for piece in pieces if piece[0]]
 
 
 def _add(

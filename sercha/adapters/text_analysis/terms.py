@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sercha.adapters.text_analysis.analysis import Token, normal, parts, set_apart, words
-from sercha.domain.query import Occurrence, SearchQuery
+from sercha.domain.query import Occurrence, SearchQuery, Term
 
+QUERIES_KEPT = 256
+"""A query is analysed once for the engine, and again for each of its results."""
 Tokens = tuple[tuple[int, str], ...]
 """Tokens with their distance from the first one."""
 
@@ -29,8 +32,13 @@ class TermPlan:
 
 def plan_terms(query: SearchQuery) -> list[TermPlan]:
     """Analyse the terms, each distinct one once."""
+    return list(_plan(query.terms))
+
+
+@lru_cache(maxsize=QUERIES_KEPT)
+def _plan(terms: tuple[Term, ...]) -> tuple[TermPlan, ...]:
     plans: dict[TermPlan, None] = {}
-    for term in query.terms:
+    for term in terms:
         text = normal(term.text)
         word_tokens = words(text)
         part_tokens = parts(set_apart(text)) if not term.is_phrase or not word_tokens else []
@@ -38,7 +46,7 @@ def plan_terms(query: SearchQuery) -> list[TermPlan]:
         fragment = single if single.isascii() and single else None
         plan = TermPlan(term.occurrence, _relative(word_tokens), _relative(part_tokens), fragment)
         plans[plan] = None
-    return list(plans)
+    return tuple(plans)
 
 
 def _relative(tokens: Sequence[Token]) -> Tokens:
