@@ -1,12 +1,11 @@
-"""Plain text, source code and Markdown as clean text. HTML and the like are taken as the text they are."""
+"""Plain text, source code and Markdown as clean text, in this process."""
 
 from __future__ import annotations
-
-import re
 
 import trio
 
 from sercha.adapters.parsing.charset import decode, is_binary
+from sercha.adapters.parsing.cleaning import clean_text
 from sercha.adapters.parsing.mime import MARKDOWN, text_type
 from sercha.domain.document import TRUNCATED, ExtractedText
 from sercha.domain.markdown import find_title
@@ -17,9 +16,6 @@ TEXT_CHARS_MAX = 4_000_000
 THREADS = 2
 
 _INLINE_BYTES_MAX = 16 * 1024
-_LINE_END = re.compile("\r\n?|[\x0b\x0c\x85]")
-# What PostgreSQL refuses (NUL, surrogates) and what only moves a cursor.
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class PlainTextExtractor:
@@ -70,8 +66,3 @@ def extract_text(path: str, content: bytes, text_chars_max: int = TEXT_CHARS_MAX
     mime_type = text_type(path, content[:200])
     title = find_title(text) if mime_type == MARKDOWN else None
     return ExtractedText(text, mime_type, title, charset, metadata)
-
-
-def clean_text(text: str) -> str:
-    """Make all line ends ``\\n`` and all other control characters but the tabulator spaces."""
-    return _CONTROL.sub(" ", _LINE_END.sub("\n", text))
