@@ -33,7 +33,7 @@ from tests.support.hostile_documents import (
 from tests.support.syncing import setup_on
 
 CODES = REFUSALS | {"parser-timeout", "parser-crashed"}
-LIMITS = ParserLimits(seconds=8)
+LIMITS = ParserLimits(seconds=5)
 SECONDS_MAX = LIMITS.seconds + 3
 CHARS_MAX = 1_000_000
 GROWTH_MAX = 400 * 1024**2
@@ -65,13 +65,11 @@ EXPECTED = {
 }
 READ = {
     "claims-a-million-pages.pdf",
-    "same-page-50000-times.pdf",
     "billion-spaces.odt",
     "repeated.ods",
     "claims-all-cells.xlsx",
     "many-paragraphs.docx",
     "many-parts.eml",
-    "deep.html",
     "quotes.csv",
     "package-named-as-text.txt",
     "pdf-named-as-package.xlsx",

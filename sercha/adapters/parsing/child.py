@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import mimetypes
 import os
 import re
 import resource
@@ -36,6 +37,8 @@ def main(arguments: list[str]) -> int:
     options: dict[str, Any] = json.loads(arguments[0])
     parsers: Mapping[str, Parse] = import_module(options["parsers"]).PARSERS
     source, sink = _take_pipes()
+    mimetypes.init()  # it reads files of the system, which cannot be reached later
+    memory = _Memory()
     measures = confine(
         memory_bytes=options["memory_bytes"],
         cpu_seconds=options["cpu_seconds"],
@@ -49,7 +52,7 @@ def main(arguments: list[str]) -> int:
         head = frames.parse_head(source.read(head_bytes))
         job = Job(head["path"], source.read(body_bytes), head["chars_max"])
         try:
-            _send(sink, _answer(parsers[head["kind"]], job))
+            _send(sink, _answer(parsers[head["kind"]], job, memory))
         except MemoryError:
             return MEMORY_STATUS
     return 0
@@ -65,11 +68,29 @@ def _take_pipes() -> tuple[Any, int]:
     return source, sink
 
 
-def _answer(parse: Parse, job: Job) -> bytes:
+class _Memory:
+    """How much memory this process has; a file of /proc that is opened while it can be.
+
+    What the kernel says of the most that a process had includes what its parent had when it started it.
+    """
+
+    def __init__(self) -> None:
+        is_linux = sys.platform == "linux"
+        self._statistics = os.open("/proc/self/statm", os.O_RDONLY) if is_linux else None
+
+    def bytes(self) -> int:
+        """Return the bytes that are resident now; where that is not known, the most that there were."""
+        if self._statistics is None:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        pages = os.pread(self._statistics, 200, 0).split()[1]
+        return int(pages) * resource.getpagesize()
+
+
+def _answer(parse: Parse, job: Job, memory: _Memory) -> bytes:
     outcome = _outcome(parse, job)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return frames.pack_answer(frames.Answer(outcome, memory, used.ru_utime + used.ru_stime))
+    answer = frames.Answer(outcome, memory.bytes(), used.ru_utime + used.ru_stime)
+    return frames.pack_answer(answer)
 
 
 def _outcome(parse: Parse, job: Job) -> ExtractedText | Refusal:

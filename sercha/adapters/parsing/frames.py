@@ -46,7 +46,7 @@ class Answer:
 
     outcome: ExtractedText | Refusal
     memory: int
-    """The most bytes of memory that the process had so far."""
+    """Bytes of memory that the process has."""
     cpu: float
     """Seconds of the processor that it has taken so far."""
 

@@ -58,6 +58,8 @@ class ParserPool:
         self._parsers = parsers
         self._jobs, self._taken = trio.open_memory_channel[_Job](0)
         self._wanted = trio.Event()
+        self.started = 0
+        """How many processes were started so far."""
         self.measures: Measures | None = None
         """What the newest process is confined by; None before the first one was ready."""
 
@@ -97,6 +99,7 @@ class ParserPool:
                 process: ParserProcess | None = None
                 try:
                     process = ParserProcess(self._limits, self._parsers)
+                    self.started += 1
                     with trio.fail_after(self._limits.start_seconds):
                         self.measures = await process.measures()
                     await self._serve(process, waiting)

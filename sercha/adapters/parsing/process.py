@@ -39,7 +39,7 @@ class ParserLimits:
     files_max: int = 200
     """After as many a process is replaced by a new one."""
     kept_bytes_max: int = 200 * _MEBIBYTE
-    """A process that has had more memory is replaced after the file."""
+    """A process that has more memory after a file is replaced."""
 
 
 class ProcessDied(Exception):

@@ -97,9 +97,18 @@ def _blocks(parent: Any) -> Iterator[tuple[str, str]]:
 
 
 def _rows(table: Any) -> Iterator[str]:
-    for row in table.iter(_ROW):
-        cells = (" ".join(text for text, _ in _blocks(cell)) for cell in row.iter(_CELL))
+    for row in _nearest(table, _ROW):
+        cells = (" ".join(text for text, _ in _blocks(cell)) for cell in _nearest(row, _CELL))
         yield "\t".join(cells)
+
+
+def _nearest(parent: Any, tag: str) -> Iterator[Any]:
+    """Give the rows or cells that belong to *parent*, none of tables within it: those come with their cell."""
+    for child in parent:
+        if child.tag == tag:
+            yield child
+        elif isinstance(child.tag, str) and child.tag not in (_TABLE, _PARAGRAPH):
+            yield from _nearest(child, tag)
 
 
 def _text(paragraph: Any) -> str:
