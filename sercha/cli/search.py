@@ -141,6 +141,13 @@ async def _search(body: dict[str, object], sources: list[str], *, as_json: bool)
         _print_page(page, first=int(str(body["offset"])) + 1)
 
 
+def _place(result: dict[str, Any]) -> str:
+    """Say where in a document the passage is; a text shows its headings itself."""
+    heading = result["chunk"].get("heading")
+    is_text = result["document"]["mime_type"].startswith("text/")
+    return f" ({safe(heading)})" if heading and not is_text else ""
+
+
 def _print_page(page: dict[str, Any], *, first: int) -> None:
     console = Output(highlight=False, soft_wrap=True)
     results = page["results"]
@@ -151,8 +158,9 @@ def _print_page(page: dict[str, Any], *, first: int) -> None:
             title or path, style="bold blue" if is_terminal() else ""
         )
         console.print(heading)
-        if title and title != path:
-            console.print(Text(f"   {path}", style="green" if is_terminal() else ""))
+        place = _place(result)
+        if place or (title and title != path):
+            console.print(Text(f"   {path}{place}", style="green" if is_terminal() else ""))
         for snippet in result["highlights"][:1]:
             console.print(Text("   ") + highlighted(snippet))
     last = first + len(results) - 1
