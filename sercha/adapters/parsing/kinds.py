@@ -29,7 +29,6 @@ _MAIL_HEADER = re.compile(
     r"^(from|to|subject|date|message-id|received|return-path|mime-version|delivered-to):",
     re.IGNORECASE | re.MULTILINE,
 )
-_LONG_LINE = re.compile(rb"[^\n]{%d}" % LINE_BYTES_MAX)
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 
@@ -97,9 +96,13 @@ def _json_kind(mime_type: str, head: str, content: bytes) -> Kind | None:
         return None
     if b'"nbformat"' in content and b'"cells"' in content:
         return Kind.NOTEBOOK
-    if mime_type == "application/json" and (b"\\u" in content or _LONG_LINE.search(content)):
+    if mime_type == "application/json" and (b"\\u" in content or _has_long_line(content)):
         return Kind.JSON
     return None
+
+
+def _has_long_line(content: bytes) -> bool:
+    return any(len(line) > LINE_BYTES_MAX for line in content.split(b"\n"))
 
 
 def _is_mail(head: str, is_named_so: bool) -> bool:

@@ -26,10 +26,11 @@ from sercha.adapters.parsing.process import PARSERS, ParserLimits, ParserProcess
 from sercha.domain.document import ExtractedText
 from sercha.errors import ItemFailed, Unavailable
 from sercha.services.background import running
+from sercha.services.backoff import Backoff
 from sercha.telemetry import metrics
 
-START_PAUSE = 1.0
-"""Seconds between a process that could not be started and the next try."""
+START_PAUSE, START_PAUSE_MAX = 1.0, 60.0
+"""Seconds between a process that could not be started and the next try, at first and after many."""
 
 REFUSALS = frozenset({"binary", "encrypted", "too-large", "broken", "too-deep", "parser-memory"})
 """What a parser may say of a file; anything else was not said by a parser."""
@@ -93,7 +94,7 @@ class ParserPool:
 
     async def _run_seat(self) -> None:
         """Own one process after another until cancelled."""
-        waiting = _Waiting()
+        waiting, backoff = _Waiting(), Backoff(base=START_PAUSE, cap=START_PAUSE_MAX)
         try:
             while True:
                 process: ParserProcess | None = None
@@ -102,10 +103,11 @@ class ParserPool:
                     self.started += 1
                     with trio.fail_after(self._limits.start_seconds):
                         self.measures = await process.measures()
+                    backoff.reset()
                     await self._serve(process, waiting)
                 except (OSError, ProcessDied, trio.TooSlowError) as error:
                     _log.error("parser.start_failed", error=str(error) or "it took too long")
-                    await self._refuse(waiting)
+                    await self._refuse(waiting, backoff.next())
                 finally:
                     if process is not None:
                         await process.kill()
@@ -158,9 +160,9 @@ class ParserPool:
         metrics.PARSERS_KILLED.labels(error.error_code).inc()
         return error
 
-    async def _refuse(self, waiting: _Waiting) -> None:
-        """Tell whoever comes in the next moment that there is no process."""
-        with trio.move_on_after(START_PAUSE):
+    async def _refuse(self, waiting: _Waiting, seconds: float) -> None:
+        """Tell whoever comes in the next *seconds* that there is no process."""
+        with trio.move_on_after(seconds):
             while True:
                 waiting.refuse("No parser process can be started; `sercha doctor` says more.")
                 waiting.job = await self._taken.receive()
