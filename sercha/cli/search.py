@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from functools import partial
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from sercha.domain.query import LIMIT_MAX, WINDOW_MAX
 from sercha.errors import WrongUsage
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_PLACES_SHOWN = 3
 _EXAMPLE = "Such as: sercha search tea --type 'text/*' --from 2026-11-01 --path /home/ada/notes"
 
 
@@ -148,6 +150,14 @@ def _place(result: dict[str, Any]) -> str:
     return f" ({safe(heading)})" if heading and not is_text else ""
 
 
+def _other_places(places: list[dict[str, Any]]) -> Iterator[str]:
+    """Say where the same content is too: some paths, and how many more."""
+    for each in places[:_PLACES_SHOWN]:
+        yield f"also: {safe(each['path'])}"
+    if len(places) > _PLACES_SHOWN:
+        yield f"also: {len(places) - _PLACES_SHOWN} more"
+
+
 def _print_page(page: dict[str, Any], *, first: int) -> None:
     console = Output(highlight=False, soft_wrap=True)
     results = page["results"]
@@ -161,6 +171,8 @@ def _print_page(page: dict[str, Any], *, first: int) -> None:
         place = _place(result)
         if place or (title and title != path):
             console.print(Text(f"   {path}{place}", style="green" if is_terminal() else ""))
+        for line in _other_places(result.get("also_at") or []):
+            console.print(Text(f"   {line}", style="dim" if is_terminal() else ""))
         for snippet in result["highlights"][:1]:
             console.print(Text("   ") + highlighted(snippet))
     last = first + len(results) - 1
