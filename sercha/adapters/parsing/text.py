@@ -9,6 +9,7 @@ from sercha.adapters.parsing.cleaning import clean_text
 from sercha.adapters.parsing.mime import MARKDOWN, text_type
 from sercha.domain.document import TRUNCATED, ExtractedText
 from sercha.domain.markdown import find_title
+from sercha.domain.noise import NOISE, find_noise
 from sercha.errors import ItemFailed
 from sercha.services.ports import Item
 
@@ -65,4 +66,7 @@ def extract_text(path: str, content: bytes, text_chars_max: int = TEXT_CHARS_MAX
     text = clean_text(decoded)
     mime_type = text_type(path, content[:200])
     title = find_title(text) if mime_type == MARKDOWN else None
+    noise = find_noise(text, mime_type)
+    if noise is not None:
+        metadata[NOISE] = noise
     return ExtractedText(text, mime_type, title, charset, metadata)
