@@ -33,6 +33,7 @@ from sercha.roles.feeder import Feeder
 from sercha.services.attempt import Handler
 from sercha.services.backoff import Backoff
 from sercha.services.follow import Following
+from sercha.services.ports import TextExtractor
 from sercha.settings import Settings
 
 _log = structlog.get_logger()
@@ -83,7 +84,9 @@ async def run_roles(
                 services = wiring.make_api_services(process, leases, search, embedders)
             feeder: Feeder | None = None
             embedding: Embedding | None = None
+            extractor: TextExtractor | None = None
             if settings.role.runs_worker:
+                extractor = await stack.enter_async_context(wiring.open_extractor(process))
                 opening = wiring.open_feeder(process, leases, on_overrun)
                 feeder = await stack.enter_async_context(opening)
                 embedding = await stack.enter_async_context(
@@ -97,6 +100,7 @@ async def run_roles(
                     follower,
                     feeder,
                     embedding,
+                    extractor,
                     handlers or {},
                     on_overrun,
                 )
@@ -113,6 +117,8 @@ class _Parts:
     follower: Following | None
     feeder: Feeder | None
     embedding: Embedding | None
+    extractor: TextExtractor | None
+    """None without a worker."""
     handlers: Mapping[str, Handler]
     on_overrun: OnOverrun
 
@@ -146,8 +152,8 @@ async def _run(
             background.start_soon(parts.services.events.run)
         if follower is not None:
             await _start_unless_drained(background, follower.run, drain)
-        if settings.role.runs_worker and not drain.is_set():
-            worker = wiring.make_worker(process, parts.handlers)
+        if parts.extractor is not None and not drain.is_set():
+            worker = wiring.make_worker(process, parts.extractor, parts.handlers)
             await roles.start(partial(worker.run, drain=drain))
             if parts.feeder is not None:
                 await roles.start(partial(parts.feeder.run, drain=drain))

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sercha.cli.checks import Finding, Verdict, check_machine, check_settings
 from sercha.cli.checks_net import check_api, check_database, check_port, check_redis
+from sercha.cli.checks_parsing import check_parsers
 from sercha.cli.checks_vespa import check_vespa
 from sercha.cli.config import RoleOption, likely_role
 from sercha.cli.exits import Status, run_async
@@ -30,7 +31,7 @@ def doctor(
     role: RoleOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check settings, PostgreSQL, Redis, Vespa, folders, port and health; exit status 1 if anything fails."""
+    """Check settings, PostgreSQL, Redis, Vespa, parsers, folders, port and health; exit status 1 if anything fails."""
     run_async(partial(_doctor, role or likely_role(os.environ), as_json=as_json))
 
 
@@ -38,6 +39,7 @@ async def _doctor(role: Role, *, as_json: bool) -> int:
     settings, findings = check_settings(os.environ, role)
     if settings is not None:
         findings += check_machine(settings)
+        findings += await check_parsers(settings)
         findings += await check_database(settings)
         findings += await check_redis(settings)
         findings += await check_vespa(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from functools import partial
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from sercha.domain.query import LIMIT_MAX, WINDOW_MAX
 from sercha.errors import WrongUsage
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_PLACES_SHOWN = 3
 
 
 def _instant(value: str | None) -> str | None:
@@ -140,6 +142,21 @@ async def _search(body: dict[str, object], sources: list[str], *, as_json: bool)
         _print_page(page, first=int(str(body["offset"])) + 1)
 
 
+def _place(result: dict[str, Any]) -> str:
+    """Say where in a document the passage is; a text shows its headings itself."""
+    heading = result["chunk"].get("heading")
+    is_text = result["document"]["mime_type"].startswith("text/")
+    return f" ({safe(heading)})" if heading and not is_text else ""
+
+
+def _other_places(places: list[dict[str, Any]]) -> Iterator[str]:
+    """Say where the same content is too: some paths, and how many more."""
+    for each in places[:_PLACES_SHOWN]:
+        yield f"also: {safe(each['path'])}"
+    if len(places) > _PLACES_SHOWN:
+        yield f"also: {len(places) - _PLACES_SHOWN} more"
+
+
 def _print_page(page: dict[str, Any], *, first: int) -> None:
     console = Output(highlight=False, soft_wrap=True)
     results = page["results"]
@@ -150,8 +167,11 @@ def _print_page(page: dict[str, Any], *, first: int) -> None:
             title or path, style="bold blue" if is_terminal() else ""
         )
         console.print(heading)
-        if title and title != path:
-            console.print(Text(f"   {path}", style="green" if is_terminal() else ""))
+        place = _place(result)
+        if place or (title and title != path):
+            console.print(Text(f"   {path}{place}", style="green" if is_terminal() else ""))
+        for line in _other_places(result.get("also_at") or []):
+            console.print(Text(f"   {line}", style="dim" if is_terminal() else ""))
         for snippet in result["highlights"][:1]:
             console.print(Text("   ") + highlighted(snippet))
     last = first + len(results) - 1

@@ -2,7 +2,8 @@
 
 Invariants, held by property tests: spans are in bounds, not empty, at most `CHUNK_CHARS_MAX` long, ascending by
 start and by end; together they cover every character that is not white space; a word (``\\w+``) of at most
-200 characters lies wholly within one chunk. The time is linear in the length of the text.
+200 characters lies wholly within one chunk, and no chunk reaches into a section that is apart. The time is
+linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sercha.domain.document import Chunk
+from sercha.domain.document import Chunk, Section
 from sercha.domain.markdown import Heading, Outline, outline
 
 CHUNK_CHARS_TARGET = 1_000
@@ -43,21 +45,26 @@ class _Cut:
     rank: int
 
 
-def chunk_text(text: str, mime_type: str) -> tuple[Chunk, ...]:
+def chunk_text(text: str, mime_type: str, sections: Sequence[Section] = ()) -> tuple[Chunk, ...]:
     """Cut *text* along headings, paragraphs and blocks of code.
 
     Markdown (``text/markdown``) is cut at its headings and keeps fenced code whole where it fits; everything
-    else at blank lines, of which those before an unindented line (a definition, in most languages) are the
-    best. A text without anything but white space has no chunks.
+    else at its *sections*, if it has any, and at blank lines, of which those before an unindented line (a
+    definition, in most languages) are the best. A text without anything but white space has no chunks.
     """
-    return _Chunker(text, is_markdown=mime_type == "text/markdown").run()
+    if mime_type == "text/markdown":
+        return _Chunker(text, outline(text)).run()
+    headings = tuple(_heading(text, section) for section in sections)
+    walls = [each.start for each in sections if each.is_apart]
+    return _Chunker(text, Outline(headings, ()), walls).run()
 
 
 class _Chunker:
-    def __init__(self, text: str, *, is_markdown: bool) -> None:
+    def __init__(self, text: str, parts: Outline, walls: Sequence[int] = ()) -> None:
+        """*walls* are the places that no chunk reaches across, ascending."""
         self._text = text
-        self._is_markdown = is_markdown
-        self._outline = outline(text) if is_markdown else Outline((), ())
+        self._outline = parts
+        self._walls = walls
         self._heading_starts = [heading.start for heading in self._outline.headings]
         self._heading_paths = _heading_paths(self._outline.headings)
         self._fence_starts = [start for start, _ in self._outline.fences]
@@ -78,7 +85,7 @@ class _Chunker:
 
     def _end_of_chunk(self, start: int, covered: int) -> _Cut:
         """Find where the chunk that begins at *start* ends, beyond *covered*."""
-        section_end = self._section_end(max(start + SECTION_CHARS_MIN, covered + 1))
+        section_end = self._section_end(start, covered)
         if section_end - start <= CHUNK_CHARS_MAX:
             return _Cut(section_end, _NO_OVERLAP_RANK)
         low, high = start + CHUNK_CHARS_MIN, start + CHUNK_CHARS_MAX
@@ -94,9 +101,11 @@ class _Chunker:
             return self._forced_cut(low, high)
         return max(cuts, key=lambda cut: (cut.rank, -abs(cut.at - target)))
 
-    def _section_end(self, floor: int) -> int:
-        index = bisect_left(self._heading_starts, floor)
-        return self._heading_starts[index] if index < len(self._heading_starts) else len(self._text)
+    def _section_end(self, start: int, covered: int) -> int:
+        wall = bisect_right(self._walls, max(start, covered))
+        end = self._walls[wall] if wall < len(self._walls) else len(self._text)
+        index = bisect_left(self._heading_starts, max(start + SECTION_CHARS_MIN, covered + 1))
+        return min([end, *self._heading_starts[index : index + 1]])
 
     def _cuts(self, low: int, high: int) -> list[_Cut]:
         """List the places of the best kinds there are between *low* and *high*, both included."""
@@ -209,6 +218,13 @@ class _Chunker:
         while end > start + 1 and text[end - 1].isspace():
             end -= 1
         return end
+
+
+def _heading(text: str, section: Section) -> Heading:
+    """Return the section's beginning; its title may be the first line of its text, or in no line."""
+    is_written = text.startswith(section.title, section.start)
+    end = section.start + len(section.title) * is_written
+    return Heading(section.start, end, section.level, section.title)
 
 
 def _heading_paths(headings: tuple[Heading, ...]) -> list[str]:

@@ -39,6 +39,19 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """Where a part of a text begins that a reader knows by name: a chapter, a page, a sheet."""
+
+    start: int
+    """The first character of a line."""
+    title: str
+    level: int = 1
+    """A section stands under the last one before it that has a lower level."""
+    is_apart: bool = False
+    """Whether no chunk may reach from before it into it, so that what was found is on this very page."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExtractedText:
     """What a parser made of a document's bytes."""
 
@@ -49,6 +62,8 @@ class ExtractedText:
     """A title found inside (a Markdown heading); None: use the file's name."""
     charset: str | None = None
     metadata: dict[str, str] = field(default_factory=dict[str, str])
+    sections: tuple[Section, ...] = ()
+    """Ascending by start. Those of Markdown are found in the text itself."""
 
 
 @dataclass(frozen=True, slots=True)

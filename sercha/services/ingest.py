@@ -179,7 +179,11 @@ class Ingest:
             mime_type=extracted.mime_type,
             text=extracted.text,
             chunks=await trio.to_thread.run_sync(
-                chunk_text, extracted.text, extracted.mime_type, limiter=_CHUNKERS
+                chunk_text,
+                extracted.text,
+                extracted.mime_type,
+                extracted.sections,
+                limiter=_CHUNKERS,
             ),
             fingerprint=item.fingerprint,
             content_hash=content_hash,

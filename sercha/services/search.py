@@ -11,6 +11,7 @@ from sercha.domain.document import Chunk, Document
 from sercha.domain.query import SearchMode, SearchQuery
 from sercha.domain.snippet import Snippet, make_snippet
 from sercha.services.ports import DocumentStore, IndexPage, SearchIndex
+from sercha.services.ports.documents import Twin
 from sercha.services.ports.vector_search import VectorSearch
 from sercha.services.query_vectors import QueryVectors
 from sercha.telemetry import metrics
@@ -27,6 +28,8 @@ class SearchResult:
     content: str
     score: float
     snippet: Snippet
+    twins: tuple[Twin, ...] = ()
+    """Where the very same content is too; such documents are not on the page by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,10 @@ class Search:
         self._by_vector = by_vector
 
     async def search(self, query: SearchQuery, principals: frozenset[str]) -> SearchPage:
-        """Find documents that *principals* may read.
+        """Find documents that *principals* may read, those with the same content once.
 
-        A hit whose document was deleted, or closed to the caller, after the index saw it is left out; so a
-        page may be shorter than its limit. Cancellation only stops reading.
+        A hit whose document was deleted, or closed to the caller, after the index saw it is left out, and so is
+        a twin of one before it; so a page may be shorter than its limit. Cancellation only stops reading.
         """
         started_ns = perf_counter_ns()
         mode, page = await self._find(query, principals)
@@ -73,10 +76,13 @@ class Search:
             [(hit.document_id, hit.chunk_position) for hit in page.hits], principals
         )
         results: list[SearchResult] = []
+        shown: set[bytes] = set()
         for hit in page.hits:
             passage = passages.get(hit.document_id)
-            if passage is None:
+            if passage is None or passage.content_hash in shown:
                 continue
+            if passage.content_hash is not None:
+                shown.add(passage.content_hash)
             spans = self._index.spans(query, passage.content)
             results.append(
                 SearchResult(
@@ -85,6 +91,7 @@ class Search:
                     content=passage.content,
                     score=hit.score,
                     snippet=make_snippet(passage.content, spans),
+                    twins=passage.twins,
                 )
             )
         took_ns = perf_counter_ns() - started_ns

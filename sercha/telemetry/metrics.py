@@ -71,6 +71,11 @@ INDEX_LAG = Gauge(
     "This process's copy of the index has everything that was committed until so long ago.",
 )
 
+PARSERS_KILLED = Counter(
+    "sercha_parsers_killed_total",
+    "Parser processes that a file took along, by the code of its issue.",
+    ["code"],
+)
 IDEMPOTENT_REQUESTS = Counter(
     "sercha_idempotent_requests_total",
     "Requests with an idempotency key that this process answered, by how; waits count beside.",

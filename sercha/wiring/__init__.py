@@ -5,6 +5,7 @@ dependence, and leaving them in reverse is the order of shutdown.
 """
 
 from sercha.wiring.embedding import open_embedding, open_process_embedders
+from sercha.wiring.parsing import open_extractor
 from sercha.wiring.process import (
     Process,
     open_leases,
@@ -36,6 +37,7 @@ __all__ = [
     "make_task_admin",
     "make_worker",
     "open_embedding",
+    "open_extractor",
     "open_feeder",
     "open_leases",
     "open_process",

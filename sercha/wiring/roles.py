@@ -10,7 +10,6 @@ import trio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from lockd import LeaseStore, OnOverrun
-from sercha.adapters.parsing.text import PlainTextExtractor
 from sercha.adapters.postgres.copies import PostgresCopyStore
 from sercha.adapters.postgres.embeddings import PostgresEmbeddingStore
 from sercha.adapters.postgres.events import PostgresEventFeed
@@ -34,6 +33,7 @@ from sercha.services.events import Events
 from sercha.services.idempotency import Idempotency
 from sercha.services.index_care import IndexCare
 from sercha.services.leases import Leases
+from sercha.services.ports import TextExtractor
 from sercha.services.ports.task_admin import TaskAdmin
 from sercha.services.prune import Prune
 from sercha.services.query_vectors import QueryVectors
@@ -120,14 +120,16 @@ def make_registrar(process: Process) -> NodeRegistrar:
     )
 
 
-def make_worker(process: Process, handlers: Mapping[str, Handler]) -> worker.Worker:
+def make_worker(
+    process: Process, extractor: TextExtractor, handlers: Mapping[str, Handler]
+) -> worker.Worker:
     """Put the worker together, with *handlers* beside those of our own kinds or in their place."""
     settings = process.settings
     made = worker.Worker(
         process.node_id,
         process.queue,
         process.notices,
-        {**_own_handlers(process), **handlers},
+        {**_own_handlers(process, extractor), **handlers},
         worker.WorkerSettings(
             slots=settings.worker_concurrency,
             poll_interval=settings.worker_dequeue_timeout,
@@ -142,7 +144,7 @@ def make_worker(process: Process, handlers: Mapping[str, Handler]) -> worker.Wor
     return made
 
 
-def _own_handlers(process: Process) -> dict[str, Handler]:
+def _own_handlers(process: Process, extractor: TextExtractor) -> dict[str, Handler]:
     pool, queue = process.pool, process.queue
     return {
         TaskKind.SYNC_SOURCE: SyncSource(
@@ -151,7 +153,7 @@ def _own_handlers(process: Process) -> dict[str, Handler]:
             process.documents,
             queue,
             process.connectors,
-            PlainTextExtractor(),
+            extractor,
             process.clock,
         ),
         TaskKind.SYNC_ALL: SyncAll(pool, process.sources, queue),

@@ -16,7 +16,7 @@ from sercha.adapters.postgres.schedules import PostgresScheduleStore
 from sercha.domain.source import ProviderType, Source, SyncState
 from sercha.domain.task import Claim, Outcome, TaskKind
 from sercha.services.attempt import Attempt
-from sercha.services.ports import ItemPage
+from sercha.services.ports import ItemPage, TextExtractor
 from sercha.services.sources import Sources
 from sercha.services.sync import SyncSource
 from sercha.services.task_kinds import sync_task
@@ -29,7 +29,14 @@ TEXT_CHARS_MAX = 50_000
 class Setup:
     """One source on one folder, and the handler that syncs it."""
 
-    def __init__(self, truth: Truth, root: Path, source: Source, connector: Localfs) -> None:
+    def __init__(
+        self,
+        truth: Truth,
+        root: Path,
+        source: Source,
+        connector: Localfs,
+        extractor: TextExtractor | None = None,
+    ) -> None:
         self.truth = truth
         self.root = root
         self.source = source
@@ -43,7 +50,7 @@ class Setup:
             truth.documents,
             truth.queue,
             {ProviderType.LOCALFS: connector},
-            PlainTextExtractor(text_chars_max=TEXT_CHARS_MAX),
+            extractor or PlainTextExtractor(text_chars_max=TEXT_CHARS_MAX),
             SystemClock(),
         )
 
@@ -110,14 +117,16 @@ class Setup:
 
 
 @asynccontextmanager
-async def setup_on(url: str, place: Path, *, page_items: int = 7) -> AsyncIterator[Setup]:
+async def setup_on(
+    url: str, place: Path, *, page_items: int = 7, extractor: TextExtractor | None = None
+) -> AsyncIterator[Setup]:
     """Make a folder in *place*, and a source of it in the database at *url*."""
     root = place / "root"
     root.mkdir()
     async with open_truth(url) as truth:
         source = await truth.add_source(paths=[str(root)])
         connector = Localfs([root], None, page_items=page_items, settle_seconds=0)
-        yield Setup(truth, root, source, connector)
+        yield Setup(truth, root, source, connector, extractor)
 
 
 class Pages:

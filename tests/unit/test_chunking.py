@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sercha.domain.chunking import CHUNK_CHARS_MAX, chunk_text
-from sercha.domain.document import Chunk
+from sercha.domain.document import Chunk, Section
 from sercha.domain.markdown import find_title, outline
 
 MIME_TYPES = ("text/markdown", "text/plain", "text/x-python")
@@ -74,6 +74,57 @@ def check(text: str, chunks: tuple[Chunk, ...]) -> None:
 @given(TEXTS, st.sampled_from(MIME_TYPES))
 def test_spans_cover_every_word_whole(text: str, mime_type: str) -> None:
     check(text, chunk_text(text, mime_type))
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS, st.data())
+def test_no_chunk_reaches_across_a_wall(text: str, data: st.DataObject) -> None:
+    lines = [match.start() for match in re.finditer(r"^(?=.)", text, re.MULTILINE)]
+    starts = data.draw(
+        st.lists(st.sampled_from(lines), unique=True).map(sorted) if lines else st.just([])
+    )
+    sections = [
+        Section(start, f"page {n}", data.draw(st.integers(1, 3)), data.draw(st.booleans()))
+        for n, start in enumerate(starts)
+    ]
+    chunks = chunk_text(text, "application/pdf", sections)
+
+    check(text, chunks)
+    for section in sections:
+        if section.is_apart:
+            assert [c for c in chunks if c.start < section.start < c.end] == []
+    for chunk in chunks:
+        walls = [
+            section for section in sections if section.is_apart and section.start <= chunk.start
+        ]
+        if walls and all(section.level >= walls[-1].level for section in sections):
+            later = [s for s in sections if walls[-1].start < s.start < chunk.end]
+            assert later or chunk.heading.endswith(walls[-1].title)
+
+
+def test_short_pages_have_chunks_of_their_own_with_their_numbers() -> None:
+    text = "one\n\ntwo\n\nthree"
+    sections = [
+        Section(0, "page 1", is_apart=True),
+        Section(5, "page 2", is_apart=True),
+        Section(10, "page 3", is_apart=True),
+    ]
+
+    assert chunk_text(text, "application/pdf", sections) == (
+        Chunk(0, 0, 3, "page 1"),
+        Chunk(1, 5, 8, "page 2"),
+        Chunk(2, 10, 15, "page 3"),
+    )
+
+
+def test_a_run_of_headings_that_are_written_counts_as_one_place() -> None:
+    body = "Words of the section follow here. " * 12
+    text = f"Guide\n\nInstall\n\n{body}"
+    sections = [Section(0, "Guide"), Section(7, "Install", 2)]
+
+    assert [chunk.heading for chunk in chunk_text(text, "text/html", sections)] == [
+        "Guide > Install"
+    ]
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n\t\n", "\u2003" * 5_000])

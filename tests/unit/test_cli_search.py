@@ -81,3 +81,36 @@ def test_what_is_no_date_is_wrong_use(cli: Any, peer: Peer, option: str, value: 
 
     assert_refused(cli("search", "tea", option, value), 2, option, "2026-11-01T09:30:00Z")
     assert bodies == []
+
+
+def test_a_result_says_on_which_page_it_is_and_where_it_is_too(cli: Any, peer: Peer):
+    places = [
+        {"document_id": "9", "source_id": "s", "path": f"/b{n}.pdf", "title": "T"} for n in range(5)
+    ]
+    result = {
+        "chunk": {"heading": "page 7"},
+        "document": {"title": "Tea", "path": "/a.pdf", "mime_type": "application/pdf"},
+        "highlights": ["green <mark>tea</mark>"],
+        "also_at": places,
+    }
+    text = {
+        "chunk": {"heading": "Tea > Green"},
+        "document": {"title": "Notes", "path": "/a.md", "mime_type": "text/markdown"},
+        "highlights": [],
+    }
+    peer.on["POST /search"] = lambda *_: (
+        200,
+        {"results": [result, text], "total_count": 2, "took": 1},
+    )
+
+    assert cli("search", "tea").stdout.splitlines()[:9] == [
+        "1. Tea",
+        "   /a.pdf (page 7)",
+        "   also: /b0.pdf",
+        "   also: /b1.pdf",
+        "   also: /b2.pdf",
+        "   also: 2 more",
+        "   green tea",
+        "2. Notes",
+        "   /a.md",
+    ]

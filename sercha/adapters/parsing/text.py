@@ -1,15 +1,15 @@
-"""Plain text, source code and Markdown as clean text. HTML and the like are taken as the text they are."""
+"""Plain text, source code and Markdown as clean text, in this process."""
 
 from __future__ import annotations
-
-import re
 
 import trio
 
 from sercha.adapters.parsing.charset import decode, is_binary
+from sercha.adapters.parsing.cleaning import clean_text
 from sercha.adapters.parsing.mime import MARKDOWN, text_type
 from sercha.domain.document import TRUNCATED, ExtractedText
 from sercha.domain.markdown import find_title
+from sercha.domain.noise import NOISE, find_noise
 from sercha.errors import ItemFailed
 from sercha.services.ports import Item
 
@@ -17,9 +17,6 @@ TEXT_CHARS_MAX = 4_000_000
 THREADS = 2
 
 _INLINE_BYTES_MAX = 16 * 1024
-_LINE_END = re.compile("\r\n?|[\x0b\x0c\x85]")
-# What PostgreSQL refuses (NUL, surrogates) and what only moves a cursor.
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class PlainTextExtractor:
@@ -69,9 +66,7 @@ def extract_text(path: str, content: bytes, text_chars_max: int = TEXT_CHARS_MAX
     text = clean_text(decoded)
     mime_type = text_type(path, content[:200])
     title = find_title(text) if mime_type == MARKDOWN else None
+    noise = find_noise(text, mime_type)
+    if noise is not None:
+        metadata[NOISE] = noise
     return ExtractedText(text, mime_type, title, charset, metadata)
-
-
-def clean_text(text: str) -> str:
-    """Make all line ends ``\\n`` and all other control characters but the tabulator spaces."""
-    return _CONTROL.sub(" ", _LINE_END.sub("\n", text))

@@ -138,13 +138,25 @@ PASSAGES: LiteralString = (
     coalesce(c.position, 0), coalesce(c.start_char, 0), coalesce(c.end_char, 0),
     coalesce(c.heading, ''),
     substring(d.text FROM coalesce(c.start_char, 0) + 1
-                     FOR coalesce(c.end_char - c.start_char, 0))
+                     FOR coalesce(c.end_char - c.start_char, 0)),
+    CASE WHEN d.chunk_count > 0 THEN d.content_hash END,
+    coalesce(twin.listed, '[]')
 FROM unnest(%(ids)s::bigint[], %(positions)s::integer[]) AS hit (id, position)
 JOIN document d ON d.id = hit.id AND d.deleted_at IS NULL
 LEFT JOIN LATERAL (
     SELECT * FROM chunk WHERE chunk.document_id = d.id AND chunk.position IN (hit.position, 0)
     ORDER BY chunk.position = hit.position DESC LIMIT 1
 ) c ON true
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_array(t.id, t.source_id, t.path, t.title) ORDER BY t.path) AS listed
+    FROM (
+        SELECT o.id, o.source_id, o.path, o.title FROM document o
+        WHERE o.content_hash = d.content_hash AND o.id <> d.id AND o.deleted_at IS NULL
+          AND o.readers && %(principals)s::text[]
+        ORDER BY o.id LIMIT %(twins_max)s
+    ) t
+    WHERE d.chunk_count > 0
+) twin ON true
 WHERE d.readers && %(principals)s::text[]
 """
 )

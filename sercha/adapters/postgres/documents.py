@@ -19,6 +19,7 @@ from sercha.domain.document import Chunk, Document, DocumentDraft, DocumentId, I
 from sercha.domain.embedding import Vector, content_hash, embedded_text
 from sercha.domain.source import SyncStats
 from sercha.services.ports import Change, KnownItem, Passage, Transaction
+from sercha.services.ports.documents import TWINS_MAX, Twin
 
 
 class PostgresDocumentStore:
@@ -128,16 +129,17 @@ class PostgresDocumentStore:
     async def passages(
         self, hits: Sequence[tuple[DocumentId, int]], principals: frozenset[str]
     ) -> dict[DocumentId, Passage]:
-        """Return the chunk at each hit, where the document lives and *principals* may read it."""
+        """Return the chunk at each hit, and the document's twins, as far as *principals* may read them."""
         rows = await self._run(
             sql.PASSAGES,
             {
                 "ids": [document_id for document_id, _ in hits],
                 "positions": [position for _, position in hits],
                 "principals": sorted(principals),
+                "twins_max": TWINS_MAX,
             },
         )
-        return {row[0]: Passage(_document(row), Chunk(*row[12:16]), row[16]) for row in rows}
+        return {row[0]: _passage(row) for row in rows}
 
     async def chunks(self, document_id: DocumentId) -> list[tuple[Chunk, str]]:
         """Return all chunks of a live document with their content, in order."""
@@ -212,6 +214,11 @@ def _columns(source_id: UUID, drafts: Sequence[DocumentDraft]) -> dict[str, Any]
         "metadata": [Jsonb(draft.metadata) for draft in drafts],
         "modified": [draft.modified_at for draft in drafts],
     }
+
+
+def _passage(row: tuple[Any, ...]) -> Passage:
+    twins = tuple(Twin(DocumentId(id_), UUID(source), *rest) for id_, source, *rest in row[18])
+    return Passage(_document(row), Chunk(*row[12:16]), row[16], row[17], twins)
 
 
 def _document(row: tuple[Any, ...]) -> Document:

@@ -8,6 +8,7 @@ from sercha.domain import account, document, source, task
 from sercha.domain.query import SearchMode
 from sercha.roles.api import shapes
 from sercha.services.ports.accounts import NodeState
+from sercha.services.ports.documents import Twin
 from sercha.services.search import SearchPage
 from sercha.services.sources import SourceSummary
 
@@ -113,6 +114,13 @@ def document_with_chunks(
     )
 
 
+def place(twin: Twin) -> shapes.Place:
+    """Return where a document's content is too."""
+    return shapes.Place(
+        document_id=str(twin.id), source_id=twin.source_id, path=twin.path, title=twin.title
+    )
+
+
 def search_result(page: SearchPage) -> shapes.SearchResult:
     """Return one page of what was found."""
     return shapes.SearchResult(
@@ -124,6 +132,7 @@ def search_result(page: SearchPage) -> shapes.SearchResult:
                 document=full_document(result.document),
                 score=result.score,
                 highlights=[result.snippet.html] if result.snippet.html else [],
+                also_at=[place(twin) for twin in result.twins] or None,
             )
             for result in page.results
         ],

@@ -224,6 +224,15 @@ class SourceDocumentsResponse(Shape):
     offset: int
 
 
+class Place(Shape):
+    """Another document with the same content."""
+
+    document_id: str
+    source_id: UUID
+    path: str
+    title: str
+
+
 class RankedChunk(Shape):
     """A document that was found, with its best chunk."""
 
@@ -232,6 +241,8 @@ class RankedChunk(Shape):
     score: float
     highlights: list[str]
     """HTML: escaped text with ``<mark>`` as the only element."""
+    also_at: list[Place] | None = None
+    """Ours: where the very same content is too, at most 20 places."""
 
 
 class SearchResult(Shape):

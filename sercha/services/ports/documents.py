@@ -92,6 +92,20 @@ class KnownItem:
     retry_at: datetime | None = None
 
 
+TWINS_MAX = 20
+"""Other places of a document that are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """Another document with the very same content."""
+
+    id: DocumentId
+    source_id: UUID
+    path: str
+    title: str
+
+
 @dataclass(frozen=True, slots=True)
 class Passage:
     """One chunk of a document with its content."""
@@ -99,6 +113,10 @@ class Passage:
     document: Document
     chunk: Chunk
     content: str
+    content_hash: bytes | None = None
+    """None: there is no text in it, or its content is not known: then it is like no other."""
+    twins: tuple[Twin, ...] = ()
+    """Documents with the same hash that the caller may read, at most `TWINS_MAX`."""
 
 
 class DocumentStore(Protocol):
@@ -145,7 +163,7 @@ class DocumentStore(Protocol):
     async def passages(
         self, hits: Sequence[tuple[DocumentId, int]], principals: frozenset[str]
     ) -> dict[DocumentId, Passage]:
-        """The chunk at each hit's position, where the document lives and *principals* may read it."""
+        """The chunk at each hit's position, and the document's twins, as far as *principals* may read them."""
         ...
 
     async def chunks(self, document_id: DocumentId) -> list[tuple[Chunk, str]]:
