@@ -21,6 +21,7 @@ from benchmarks.peers.queue_desk import (
 )
 from benchmarks.queue_rig.contenders import Contender
 from benchmarks.queue_rig.servers import ROOT, Lab
+from benchmarks.shared_rig.memory import family, pss_bytes
 
 START_SECONDS = 60
 END_SECONDS = 20
@@ -74,7 +75,7 @@ class Program:
 
     def pss_bytes(self) -> int:
         """Return the proportional set size of it and its children."""
-        return sum(_pss_bytes(pid) for pid in _family(self.process.pid))
+        return sum(pss_bytes(pid) for pid in family(self.process.pid))
 
     def last_words(self) -> str:
         """Return the end of what was written to standard error."""
@@ -157,22 +158,3 @@ async def started(
         yield program
     finally:
         await program.kill()
-
-
-def _family(pid: int) -> list[int]:
-    """Return a process and all below it."""
-    family = [pid]
-    for member in family:
-        for path in Path(f"/proc/{member}/task").glob("*/children"):
-            family += [int(child) for child in path.read_text().split()]
-    return family
-
-
-def _pss_bytes(pid: int) -> int:
-    path = Path(f"/proc/{pid}/smaps_rollup")
-    if not path.exists():
-        return 0  # not Linux
-    for line in path.read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
