@@ -68,7 +68,8 @@ def check_settings(environ: Mapping[str, str], role: Role) -> tuple[Settings | N
 def check_machine(settings: Settings) -> list[Finding]:
     """Check Python and the folders of this machine."""
     findings = [_check_python()]
-    if settings.role.runs_api and settings.data_dir is not None:
+    keeps_copy = settings.role.runs_api and settings.search_engine != "vespa"
+    if (keeps_copy or settings.role is Role.UP) and settings.data_dir is not None:
         findings += _check_data_dir(settings.data_dir)
     if settings.role.runs_worker:
         findings += [_check_root(root) for root in settings.localfs_allowed_roots]

@@ -11,6 +11,7 @@ import pytest
 from tests.support.containers import SERVICES, Deployment, docker, run
 
 pytestmark = pytest.mark.containers
+ESCAPE = re.compile(r"\x1b\[\w+")
 WORD = "zephyrous"
 """Stands in ``docker/documents/welcome.md`` alone."""
 
@@ -27,7 +28,7 @@ def in_shell(deployment: Deployment, command: str) -> str:
 
 def test_the_four_commands_work(deployment: Deployment) -> None:
     in_shell(deployment, "docker compose up -d")
-    logs = in_shell(deployment, "docker compose logs")
+    logs = ESCAPE.sub("", in_shell(deployment, "docker compose logs --no-color"))
     for service in SERVICES:
         assert re.search(
             rf"^{service}-1 +\| \{{.*\"event\": ?\"process.ready\"", logs, re.MULTILINE
