@@ -145,7 +145,7 @@ async def _search(body: dict[str, object], sources: list[str], *, as_json: bool)
 def _place(result: dict[str, Any]) -> str:
     """Say where in a document the passage is; a text shows its headings itself."""
     heading = result["chunk"].get("heading")
-    is_text = result["document"]["mime_type"].startswith("text/")
+    is_text = str(result["document"].get("mime_type", "")).startswith("text/")
     return f" ({safe(heading)})" if heading and not is_text else ""
 
 

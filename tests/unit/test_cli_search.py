@@ -84,9 +84,7 @@ def test_what_is_no_date_is_wrong_use(cli: Any, peer: Peer, option: str, value: 
 
 
 def test_a_result_says_on_which_page_it_is_and_where_it_is_too(cli: Any, peer: Peer):
-    places = [
-        {"document_id": "9", "source_id": "s", "path": f"/b{n}.pdf", "title": "T"} for n in range(5)
-    ]
+    places = [{"document_id": "9", "path": f"/b{n}.pdf"} for n in range(5)]
     result = {
         "chunk": {"heading": "page 7"},
         "document": {"title": "Tea", "path": "/a.pdf", "mime_type": "application/pdf"},

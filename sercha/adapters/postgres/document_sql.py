@@ -148,9 +148,9 @@ LEFT JOIN LATERAL (
     ORDER BY chunk.position = hit.position DESC LIMIT 1
 ) c ON true
 LEFT JOIN LATERAL (
-    SELECT jsonb_agg(jsonb_build_array(t.id, t.source_id, t.path, t.title) ORDER BY t.path) AS listed
+    SELECT jsonb_agg(jsonb_build_array(t.id, t.path) ORDER BY t.path) AS listed
     FROM (
-        SELECT o.id, o.source_id, o.path, o.title FROM document o
+        SELECT o.id, o.path FROM document o
         WHERE o.content_hash = d.content_hash AND o.id <> d.id AND o.deleted_at IS NULL
           AND o.readers && %(principals)s::text[]
         ORDER BY o.id LIMIT %(twins_max)s

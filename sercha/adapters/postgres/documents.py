@@ -217,7 +217,7 @@ def _columns(source_id: UUID, drafts: Sequence[DocumentDraft]) -> dict[str, Any]
 
 
 def _passage(row: tuple[Any, ...]) -> Passage:
-    twins = tuple(Twin(DocumentId(id_), UUID(source), *rest) for id_, source, *rest in row[18])
+    twins = tuple(Twin(DocumentId(id_), path) for id_, path in row[18])
     return Passage(_document(row), Chunk(*row[12:16]), row[16], row[17], twins)
 
 

@@ -116,9 +116,7 @@ def document_with_chunks(
 
 def place(twin: Twin) -> shapes.Place:
     """Return where a document's content is too."""
-    return shapes.Place(
-        document_id=str(twin.id), source_id=twin.source_id, path=twin.path, title=twin.title
-    )
+    return shapes.Place(document_id=str(twin.id), path=twin.path)
 
 
 def search_result(page: SearchPage) -> shapes.SearchResult:

@@ -225,12 +225,10 @@ class SourceDocumentsResponse(Shape):
 
 
 class Place(Shape):
-    """Another document with the same content."""
+    """Ours: another document with the very same content."""
 
     document_id: str
-    source_id: UUID
     path: str
-    title: str
 
 
 class RankedChunk(Shape):
@@ -242,7 +240,6 @@ class RankedChunk(Shape):
     highlights: list[str]
     """HTML: escaped text with ``<mark>`` as the only element."""
     also_at: list[Place] | None = None
-    """Ours: where the very same content is too, at most 20 places."""
 
 
 class SearchResult(Shape):

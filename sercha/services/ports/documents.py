@@ -101,9 +101,7 @@ class Twin:
     """Another document with the very same content."""
 
     id: DocumentId
-    source_id: UUID
     path: str
-    title: str
 
 
 @dataclass(frozen=True, slots=True)
