@@ -38,157 +38,38 @@ class _Calls:
     """prlimit64: to ask only."""
 
 
+# read write close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn
+# ioctl pread64 readv writev access select sched_yield mremap mincore madvise dup nanosleep getpid exit uname
+# fcntl getdents getcwd readlink gettimeofday getrlimit getrusage sysinfo times getuid getgid geteuid getegid
+# getppid sigaltstack statfs fstatfs arch_prctl gettid time futex sched_getaffinity getdents64 restart_syscall
+# fadvise64 clock_gettime clock_getres clock_nanosleep exit_group newfstatat readlinkat faccessat pselect6 ppoll
+# set_robust_list getrandom membarrier statx rseq
+_X86_64_ALLOWED = (
+    0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 23, 24, 25, 27, 28, 32, 35, 39,
+    60, 63, 72, 78, 79, 89, 96, 97, 98, 99, 100, 102, 104, 107, 108, 110, 131, 137, 138, 158, 186, 201, 202,
+    204, 217, 219, 221, 228, 229, 230, 231, 262, 267, 269, 270, 271, 273, 318, 324, 332, 334
+)  # fmt: skip
 _X86_64 = _Calls(
     0xC000003E,
-    # read write close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn
-    # ioctl pread64 readv writev access select sched_yield mremap mincore madvise dup nanosleep getpid exit uname
-    # fcntl getdents getcwd readlink gettimeofday getrlimit getrusage sysinfo times getuid getgid geteuid getegid
-    # getppid sigaltstack statfs fstatfs arch_prctl gettid time futex sched_getaffinity getdents64 restart_syscall
-    # fadvise64 clock_gettime clock_getres clock_nanosleep exit_group newfstatat readlinkat faccessat pselect6 ppoll
-    # set_robust_list getrandom membarrier statx rseq
-    (
-        *(
-            0,
-            1,
-            3,
-            4,
-            5,
-            6,
-            7,
-            8,
-            9,
-            10,
-            11,
-            12,
-            13,
-            14,
-            15,
-            16,
-            17,
-            19,
-            20,
-            21,
-            23,
-            24,
-            25,
-            27,
-            28,
-            32,
-            35,
-            39,
-        ),
-        *(
-            60,
-            63,
-            72,
-            78,
-            79,
-            89,
-            96,
-            97,
-            98,
-            99,
-            100,
-            102,
-            104,
-            107,
-            108,
-            110,
-            131,
-            137,
-            138,
-            158,
-            186,
-            201,
-        ),
-        *(
-            202,
-            204,
-            217,
-            219,
-            221,
-            228,
-            229,
-            230,
-            231,
-            262,
-            267,
-            269,
-            270,
-            271,
-            273,
-            318,
-            324,
-            332,
-            334,
-        ),
-    ),
+    _X86_64_ALLOWED,
     (435, 437, 439, 449),  # clone3 openat2 faccessat2 futex_waitv
     ((2, 1), (257, 2)),
     234,
     302,
 )
+# getcwd dup fcntl ioctl statfs fstatfs faccessat close getdents64 lseek read write readv writev pread64 pselect6
+# ppoll readlinkat newfstatat fstat exit exit_group futex set_robust_list nanosleep clock_gettime clock_getres
+# clock_nanosleep sched_getaffinity sched_yield restart_syscall rt_sigaction rt_sigprocmask rt_sigreturn
+# sigaltstack times uname getrlimit getrusage gettimeofday getpid getppid getuid geteuid getgid getegid gettid
+# sysinfo brk munmap mremap mmap fadvise64 mprotect mincore madvise getrandom membarrier statx rseq
+_AARCH64_ALLOWED = (
+    17, 23, 25, 29, 43, 44, 48, 57, 61, 62, 63, 64, 65, 66, 67, 72, 73, 78, 79, 80, 93, 94, 98, 99, 101, 113,
+    114, 115, 123, 124, 128, 132, 134, 135, 139, 153, 160, 163, 165, 169, 172, 173, 174, 175, 176, 177, 178,
+    179, 214, 215, 216, 222, 223, 226, 232, 233, 278, 283, 291, 293
+)  # fmt: skip
 _AARCH64 = _Calls(
     0xC00000B7,
-    # getcwd dup fcntl ioctl statfs fstatfs faccessat close getdents64 lseek read write readv writev pread64 pselect6
-    # ppoll readlinkat newfstatat fstat exit exit_group futex set_robust_list nanosleep clock_gettime clock_getres
-    # clock_nanosleep sched_getaffinity sched_yield restart_syscall rt_sigaction rt_sigprocmask rt_sigreturn
-    # sigaltstack times uname getrlimit getrusage gettimeofday getpid getppid getuid geteuid getgid getegid gettid
-    # sysinfo brk munmap mremap mmap fadvise64 mprotect mincore madvise getrandom membarrier statx rseq
-    (
-        *(
-            17,
-            23,
-            25,
-            29,
-            43,
-            44,
-            48,
-            57,
-            61,
-            62,
-            63,
-            64,
-            65,
-            66,
-            67,
-            72,
-            73,
-            78,
-            79,
-            80,
-            93,
-            94,
-            98,
-            99,
-            101,
-            113,
-        ),
-        *(
-            114,
-            115,
-            123,
-            124,
-            128,
-            132,
-            134,
-            135,
-            139,
-            153,
-            160,
-            163,
-            165,
-            169,
-            172,
-            173,
-            174,
-            175,
-            176,
-            177,
-            178,
-        ),
-        *(179, 214, 215, 216, 222, 223, 226, 232, 233, 278, 283, 291, 293),
-    ),
+    _AARCH64_ALLOWED,
     (435, 437, 439, 449),
     ((56, 2),),
     131,
