@@ -25,6 +25,7 @@ from sercha.embedded import (
     prepare,
 )
 from sercha.errors import SerchaError
+from sercha.roles.api.serve import bind
 from sercha.services.ports.task_admin import TaskFilter
 from sercha.settings import Settings
 from sercha.supervisor import Running, run_roles
@@ -48,6 +49,7 @@ async def run_up(settings: Settings, paths: Sequence[Path], environ: dict[str, s
         SettingsError: a path or the data folder cannot be used.
         Conflict: the port or the data folder is in use.
     """
+    await _require_port(settings)
     async with until_signal() as drain, open_embedded(settings, paths) as embedded:
         async with open_process(embedded.settings) as process:
             await prepare(embedded, process)
@@ -55,6 +57,17 @@ async def run_up(settings: Settings, paths: Sequence[Path], environ: dict[str, s
             partial(run_roles, embedded.settings, drain=drain, remembered_roots=embedded.roots),
             partial(_welcome, embedded, paths, drain, environ),
         )
+
+
+async def _require_port(settings: Settings) -> None:
+    """Find out before anything is made whether the API could listen; the API itself finds out anew.
+
+    Raises:
+        SettingsError: the port is in use, or the address cannot be listened on.
+    """
+    if settings.port:
+        for listener in await bind(settings.host, settings.port):
+            listener.close()
 
 
 async def _welcome(
