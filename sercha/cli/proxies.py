@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment
 
 _VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 PROXY_SCHEMES = ("http://", "https://")
@@ -21,7 +20,11 @@ def proxy_variable(url: str, environ: Mapping[str, str]) -> str | None:
     """Return the name of the variable by whose proxy *url* is asked; None: it is asked directly."""
     parts = urlsplit(url)
     no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    if proxy_bypass_environment(parts.hostname or "", {"no": no_proxy}):
+    host = f".{parts.hostname}"
+    if any(
+        name == "*" or (name and host.endswith("." + name.lstrip(".")))
+        for name in map(str.strip, no_proxy.lower().split(","))
+    ):
         return None
     given = proxy_variables(environ)
     names = (f"{parts.scheme}_proxy", "all_proxy")

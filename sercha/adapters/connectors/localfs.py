@@ -35,12 +35,16 @@ from sercha.adapters.connectors.localfs_walk import (
     away,
 )
 from sercha.adapters.connectors.path_encoding import decode_path
-from sercha.errors import ItemFailed
+from sercha.errors import ItemFailed, Transient
 from sercha.services.ports import Item, ItemPage
 
 PAGE_ITEMS = 200
 COUNT_PAGE_ITEMS = 2_000
 THREADS = 4
+READ_SECONDS = 60.0
+"""For one file of at most 16 MiB, or one page of a listing. A slow network drive takes a few."""
+HUNG_MAX = THREADS - 1
+"""Reads that have not come back; with more, the source counts as away: no thread would be left to try it."""
 
 T = TypeVar("T")
 
@@ -60,6 +64,7 @@ class Localfs:
         settle_seconds: float = SETTLE_SECONDS,
         now_ns: Callable[[], int] = time.time_ns,
         limiter: trio.CapacityLimiter | None = None,
+        read_seconds: float = READ_SECONDS,
     ) -> None:
         self._allowed = AllowedRoots(allowed_roots, own_data_dir)
         self._page_items = page_items
@@ -67,6 +72,8 @@ class Localfs:
         self._settle_seconds = settle_seconds
         self._now_ns = now_ns
         self._limiter = limiter or trio.CapacityLimiter(THREADS)
+        self._read_seconds = read_seconds
+        self._hung: set[_Call] = set()
         self._roots_seen: dict[Place, Identity] = {}
 
     async def validate(self, config: dict[str, object]) -> dict[str, object]:
@@ -112,10 +119,23 @@ class Localfs:
 
         Raises:
             ItemFailed: ``vanished``, ``unreadable``, ``not-a-file``, ``too-large``, ``path-not-allowed``,
-                ``own-data``.
-            Transient: the folder it was listed in is away, or this process is out of descriptors.
+                ``own-data``, ``placeholder``, ``read-timeout``.
+            Transient: the folder it was listed in is away, this process is out of descriptors, or too many
+                reads have not come back (``source-stalled``).
         """
-        return await self._in_thread(partial(self._read, item))
+        if len(self._hung) >= HUNG_MAX:
+            raise Transient(
+                f"{len(self._hung)} reads have not come back after {self._read_seconds:g} s each:"
+                " the disk or the network drive hangs",
+                code="source-stalled",
+            )
+        call = _Call(partial(self._read, item), self._hung)
+        with trio.move_on_after(self._read_seconds):
+            return await self._in_thread(call.run)
+        call.note_hung()
+        raise ItemFailed(
+            f"It could not be read within {self._read_seconds:g} s.", code="read-timeout"
+        )
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
@@ -172,6 +192,28 @@ class Localfs:
                 is_same = False
             if not is_same:
                 raise away(place, "it was replaced or unmounted meanwhile")
+
+
+class _Call:
+    """A read in a thread, which may outlive whoever waits for it."""
+
+    def __init__(self, read: Callable[[], bytes], hung: set[_Call]) -> None:
+        self._read = read
+        self._hung = hung
+        self._is_over = False
+
+    def run(self) -> bytes:
+        try:
+            return self._read()
+        finally:
+            self._is_over = True
+            self._hung.discard(self)
+
+    def note_hung(self) -> None:
+        """Count it among those that hang for as long as it does."""
+        self._hung.add(self)
+        if self._is_over:  # it came back just now
+            self._hung.discard(self)
 
 
 class _Pages:
