@@ -16,6 +16,7 @@ from sercha.cli.api import Access, open_api, with_tokens
 from sercha.cli.follow import Followed, follow_syncs
 from sercha.cli.profile import Profile, lock_profile, profile_path, save_profile
 from sercha.cli.run import run_announced, until_signal
+from sercha.cli.survey import print_surveys
 from sercha.embedded import (
     Embedded,
     FirstLogin,
@@ -87,6 +88,8 @@ async def _welcome(
         raise
     is_logged_in = await _log_in(url, login, embedded, environ)
     _print_welcome(url, login, is_logged_in=is_logged_in)
+    if paths:
+        await print_surveys(names, paths, embedded.folder.path)
     if names and is_logged_in and not drain.is_set():
         followed = await _newest_syncs(process, names)
         await _follow(url, profile_path(environ), followed, drain)

@@ -62,6 +62,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sercha]:
     (notes / f"{NFC}-über.md").write_text("# Straße\n\nkaffeehaus in Wien\n", "utf-8")
     (notes / f"mac-{NFD}.md").write_text(f"# {NFD}\n\nteehaus am {NFD}\n", "utf-8")
     (notes / "日本.txt").write_text("日本語 の 文書\n", "utf-8")
+    (notes / ".hidden").write_text("never read")
     for number in range(50):
         (notes / f"{number}.txt").write_text(f"plain note number{number}\n")
     dead = no_answer()
@@ -111,6 +112,15 @@ def test_the_locale_c_loses_no_name_and_no_text(narrow: Sercha) -> None:
     assert search(narrow, "Straße") == [f"{NFC}-über.md"]
     assert search(narrow, "日本語") == ["日本.txt"]
     assert f"{NFC}-über.md" in narrow.cli("search", "kaffeehaus").stdout
+
+
+def test_a_folder_is_counted_before_it_is_read(narrow: Sercha) -> None:
+    counted = narrow.wait_line("files to read")
+    read = narrow.wait_line(r"notes: \d+ added")
+
+    assert counted.startswith("notes: 53 files to read (")
+    assert counted.endswith("1 left out: 1 hidden")
+    assert narrow.lines.index(counted) < narrow.lines.index(read)
 
 
 @pytest.mark.parametrize("query", [NFC, NFD])
@@ -173,6 +183,7 @@ def test_sleep_for_longer_than_claims_live_loses_and_doubles_nothing(
     sercha = Sercha(tmp_path, "up", *arguments, WORKER_CLAIM_TTL="2s").wait_ready()
     before = wait_progress(sercha)
     assert before < FILES, "the sync was over before the lid was closed"
+    assert search(sercha, "nothing") == []  # answers while the sync goes on
 
     asleep = processes_of(tmp_path)
     for number in (signal.SIGSTOP, signal.SIGCONT):

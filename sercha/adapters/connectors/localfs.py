@@ -26,6 +26,7 @@ from sercha.adapters.connectors.localfs_config import (
 )
 from sercha.adapters.connectors.localfs_open import Identity, Place, read_place, status_of
 from sercha.adapters.connectors.localfs_rules import LeaveOut
+from sercha.adapters.connectors.localfs_survey import Survey, Tally
 from sercha.adapters.connectors.localfs_walk import (
     FILE_BYTES_MAX,
     SETTLE_SECONDS,
@@ -103,6 +104,21 @@ class Localfs:
                 return None
         return count
 
+    async def survey(self, config: dict[str, object], *, seconds: float) -> Survey:
+        """Count what there is to read and what is left out, for at most *seconds*, without reading anything.
+
+        Raises:
+            Transient: the source is away.
+            Rejected: the configuration is wrong, or its paths are not allowed any more.
+        """
+        tally = Tally()
+        start = partial(self._start, config, None, tally.leave_out)
+        with trio.move_on_after(seconds):
+            async for page in _Pages(start, self._page_items, self._limiter):
+                tally.add(page)
+            return tally.result(is_whole=True)
+        return tally.result(is_whole=False)
+
     def pages(self, config: dict[str, object], cursor: str | None) -> AsyncIterator[ItemPage]:
         """List the items behind *cursor*; a cursor that cannot be read means from the start.
 
@@ -140,7 +156,12 @@ class Localfs:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
 
-    def _start(self, config: dict[str, object], cursor: str | None) -> Walk:
+    def _start(
+        self,
+        config: dict[str, object],
+        cursor: str | None,
+        on_left_out: Callable[[str], None] = lambda _: None,
+    ) -> Walk:
         parsed = LocalfsConfig.parse(config)
         roots: list[Root] = []
         for path in parsed.paths:
@@ -155,6 +176,7 @@ class Localfs:
             self._file_bytes_max,
             self._settle_seconds,
             self._now_ns,
+            on_left_out,
         )
         return Walk(roots, rules, _read_cursor(cursor))
 
