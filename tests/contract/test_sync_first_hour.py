@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ async def test_a_file_that_takes_for_ever_is_named_and_stalls_nothing(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(setup.root, 20)
-    setup.connector._read_seconds = 0.5
+    setup.connector._read_seconds = 0.5  # pyright: ignore[reportPrivateUsage]
     with hanging(monkeypatch, "f006.md"), trio.fail_after(30):
         state = await setup.sync()
 
@@ -202,3 +203,40 @@ async def test_what_is_only_in_a_cloud_is_never_fetched_and_what_was_read_stays(
     assert {issue.kind for issue in found.values()} == {IssueKind.FAILED}
     with pytest.raises(ItemFailed, match="cloud"):
         await fetch(Item(str(setup.root / "new.md"), "", "", 1))
+
+
+class JumpingClock:
+    """A wall clock that is hours away from where it was at every look, forwards and backwards."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def now(self) -> datetime:
+        self.looks += 1
+        hours = 5 if self.looks % 2 else -7
+        return datetime.now(UTC) + timedelta(hours=hours)
+
+    def now_ns(self) -> int:
+        return int(self.now().timestamp() * 1e9)
+
+
+async def test_a_clock_that_jumps_in_the_middle_of_a_sync_changes_nothing(
+    setup: Setup,
+) -> None:
+    """Claims and leases do not look at it; that they do not is shown by the simulation, mutant M16."""
+    clock = JumpingClock()
+    setup.handler._clock = clock  # pyright: ignore[reportPrivateUsage]
+    setup.connector._now_ns = clock.now_ns  # pyright: ignore[reportPrivateUsage]
+    setup.connector._settle_seconds = 2.0  # pyright: ignore[reportPrivateUsage]
+    fill(setup.root, 20)
+
+    assert (await setup.sync()).stats.documents_added == 20
+    assert (await setup.sync()).stats.documents_added == 0
+    (setup.root / "d1/f001.md").write_text("changed between two jumps")
+    (setup.root / "d2/f002.md").unlink()
+    changed = (await setup.sync()).stats
+
+    assert (changed.documents_updated, changed.documents_deleted) == (1, 1)
+    assert (changed.documents_added, changed.errors) == (0, 0)
+    assert len(await setup.paths()) == 19
+    assert clock.looks > 6

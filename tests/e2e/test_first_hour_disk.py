@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sercha import Sercha, clean_up, wait_gone
+from tests.support.sercha import Sercha, clean_up, processes_of, wait_gone
 
 DATA_BYTES = 220 * 1024**2
 NOBODY = 65534
@@ -60,6 +60,8 @@ def test_postgres_starts_with_little_shared_memory(home: Path) -> None:
     assert found(sercha, "red1x7") == ["red1.txt"]
     shown = os.statvfs(f"/proc/{sercha.process.pid}/root/dev/shm")
     assert shown.f_blocks * shown.f_frsize == 64 * 1024
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(home)]
+    assert any(b"dynamic_shared_memory_type=mmap" in line for line in lines)
     assert sercha.stop() == 0, sercha.output
 
 
