@@ -15,12 +15,14 @@ import httpx
 import trio
 
 from sercha.cli.profile import Profile, load_profile, lock_profile, profile_path, save_profile
+from sercha.cli.proxies import proxy_variable, proxy_variables
 from sercha.errors import (
     Conflict,
     Forbidden,
     NotFound,
     Rejected,
     SerchaError,
+    SettingsError,
     Transient,
     Unauthenticated,
     Unavailable,
@@ -194,9 +196,7 @@ class Api:
         except httpx.TimeoutException:
             raise Unavailable(f"{self.url} did not answer in time", code="no-answer") from None
         except httpx.ConnectError:
-            raise Unavailable(
-                f"nothing answers at {self.url}: is `sercha up` running?", code="no-answer"
-            ) from None
+            raise Unavailable(_unreached(self.url), code="no-answer") from None
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise Unavailable(
@@ -240,13 +240,24 @@ class Api:
 async def open_api(access: Access | None = None) -> AsyncGenerator[Api]:
     """Connect to the Sercha that *access* names, by default the one of variables and profile."""
     access = access or find_access(os.environ)
-    async with httpx.AsyncClient(
-        timeout=httpx.Timeout(REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT),
-        # A proxy of the environment cannot know what our own loopback is.
-        trust_env=not is_loopback(access.url),
-        headers={"User-Agent": f"sercha/{__version__}"},
-    ) as client:
+    async with _open_client(access.url) as client:
         yield Api(client, access)
+
+
+def _open_client(url: str) -> httpx.AsyncClient:
+    try:
+        return httpx.AsyncClient(
+            timeout=httpx.Timeout(REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT),
+            # A proxy of the environment cannot know what our own loopback is.
+            trust_env=not is_loopback(url),
+            headers={"User-Agent": f"sercha/{__version__}"},
+        )
+    except (ImportError, ValueError, httpx.InvalidURL):
+        names = ", ".join(proxy_variables(os.environ))
+        raise SettingsError(
+            f"{names}: names a proxy that cannot be used; unset it, or give one that begins with"
+            " http:// or https://"
+        ) from None
 
 
 def with_tokens(profile: Profile, answer: Mapping[str, Any]) -> Profile:
@@ -286,6 +297,16 @@ def _error(response: httpx.Response, content: Any) -> SerchaError:
         request_id = response.headers.get("X-Request-Id", "")
         return SerchaError(message + (f" (request {request_id})" if request_id else ""), code=given)
     return _BY_STATUS.get(response.status_code, Rejected)(message, code=given)
+
+
+def _unreached(url: str) -> str:
+    variable = None if is_loopback(url) else proxy_variable(url, os.environ)
+    if variable is None:
+        return f"nothing answers at {url}: is `sercha up` running?"
+    return (
+        f"{url} cannot be reached through the proxy that {variable} names;"
+        " name the host in NO_PROXY to ask it directly"
+    )
 
 
 def _log_in(url: str, *, has_token: bool) -> str:

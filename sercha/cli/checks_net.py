@@ -23,6 +23,8 @@ from sercha.settings.redis_url import mask_redis_url
 
 POSTGRES_MIN = 14
 DATABASE_TIMEOUT = 10.0
+PORT_TIMEOUT = 10.0
+"""Seconds for whoever has the port; `/health` of a Sercha gives each of its components less."""
 CLOCK_SKEW_WARN = 2.0
 """Seconds between our clock and the database's; leases do not mind, people who read logs do."""
 NODE_LIVES = 60
@@ -95,10 +97,14 @@ async def check_port(settings: Settings) -> list[Finding]:
         return []
     url = local_url(settings.host, settings.port)
     try:
-        async with open_api(Access(url)) as api:
-            number, answer = await api.raw("/health")
+        with trio.fail_after(PORT_TIMEOUT):
+            async with open_api(Access(url)) as api:
+                number, answer = await api.raw("/health")
     except SerchaError as error:
-        return [_check_free(settings.host, settings.port, error)]
+        return [_check_free(settings.host, settings.port, error.message)]
+    except trio.TooSlowError:
+        reason = f"it did not answer within {PORT_TIMEOUT:g} s"
+        return [_check_free(settings.host, settings.port, reason)]
     return [_health("port", url, number, answer)]
 
 
@@ -195,8 +201,10 @@ async def _check_connections(pool: ConnectionPool, settings: Settings) -> Findin
     return Finding("connections", Verdict.OK, message)
 
 
-def _check_free(host: str, port: int, asked: SerchaError) -> Finding:
+def _check_free(host: str, port: int, answer: str) -> Finding:
     """Try to bind the port as the API would."""
+    from sercha.roles.api.port_holder import holder_of  # brings the API along: not for every check
+
     mend = "stop the other program, or choose another port with --port or PORT"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -207,7 +215,8 @@ def _check_free(host: str, port: int, asked: SerchaError) -> Finding:
             probe.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            message = f"{port} is taken by another program ({asked.message})"
+            holder = holder_of(port) or "another program"
+            message = f"{port} is taken by {holder} ({answer})"
             return Finding("port", Verdict.FAIL, message, mend)
         return Finding(
             "port", Verdict.FAIL, f"{host}:{port}: {error.strerror}", "set HOST and PORT"

@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from sercha.cli.checks import Finding, Verdict, check_machine, check_settings
+from sercha.cli.checks_machine import check_surroundings
 from sercha.cli.checks_net import check_api, check_database, check_port, check_redis
 from sercha.cli.checks_parsing import check_parsers
 from sercha.cli.checks_vespa import check_vespa
@@ -40,6 +41,7 @@ async def _doctor(role: Role, *, as_json: bool) -> int:
     if settings is not None:
         findings += check_machine(settings)
         findings += await check_parsers(settings)
+        findings += check_surroundings(os.environ)
         findings += await check_database(settings)
         findings += await check_redis(settings)
         findings += await check_vespa(settings)

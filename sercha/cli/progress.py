@@ -16,6 +16,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 from sercha.cli.show import safe
@@ -24,11 +25,31 @@ PLAIN_INTERVAL = 5.0
 """Seconds between two lines about one sync where there is no terminal; the first comes as late."""
 
 
+class Pace:
+    """How long it may still take, from how long it has taken; better with every look."""
+
+    def __init__(self) -> None:
+        self._began: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def left(self, key: str, what: str, done: int, expected: int | None, now: float) -> str:
+        """Return words such as ``, about 3 min left``; empty where nothing can be said yet."""
+        began, first = self._began.setdefault((key, what), (now, done))
+        if expected is None or done <= first or now <= began or expected < done:
+            return ""
+        seconds = (expected - done) * (now - began) / (done - first)
+        if seconds < 60:
+            return f", about {max(round(seconds), 1)} s left"
+        if seconds < 2 * 3600:
+            return f", about {round(seconds / 60)} min left"
+        return f", about {round(seconds / 3600)} h left"
+
+
 class Display:
     """Lines, for logs and pipes."""
 
     def __init__(self) -> None:
         self._said_at: dict[str, float] = {}
+        self._pace = Pace()
 
     def __enter__(self) -> Self:
         return self
@@ -44,11 +65,12 @@ class Display:
     def update(self, key: str, name: str, done: int, expected: int | None, what: str) -> None:
         """Show that *done* of *expected* things are done of the sync *key* on the source *name*."""
         now = trio.current_time()
+        left = self._pace.left(key, what, done, expected, now)
         if now - self._said_at.setdefault(key, now) < PLAIN_INTERVAL:
             return
         self._said_at[key] = now
         of = f" of {expected}" if expected is not None else ""
-        self._say(f"{safe(name)}: {done}{of} {what}")
+        self._say(f"{safe(name)}: {done}{of} {what}{left}")
 
     def end(self, key: str, name: str, message: str) -> None:
         """Show how the sync *key* ended."""
@@ -74,6 +96,7 @@ class BarDisplay(Display):
             MofNCompleteColumn(),
             TextColumn("{task.fields[what]}"),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=Console(stderr=True),
             auto_refresh=False,
             transient=True,

@@ -16,6 +16,7 @@ import trio
 import typer
 
 from sercha.cli.exits import run_async
+from sercha.cli.limits import raise_open_files
 from sercha.settings import Role, Settings, load_settings, unknown_variables
 from sercha.telemetry.logs import configure_logs
 
@@ -88,6 +89,7 @@ def start(role: Role, overrides: dict[str, str]) -> Settings:
     """
     settings = load_settings(os.environ, role=role, overrides=overrides)
     configure_logs(role=role, level=settings.log_level, log_format=settings.log_format)
+    raise_open_files()
     for unknown in unknown_variables(os.environ):
         _log.warning("setting.unknown", name=unknown.name, nearest=unknown.nearest)
     return settings

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from sercha.cli.api import PAGE_MAX, open_api
+from sercha.cli.api import PAGE_MAX, is_loopback, open_api
 from sercha.cli.bounds import within
 from sercha.cli.confirm import Yes, confirm
 from sercha.cli.exits import run_async
 from sercha.cli.follow import follow_syncs
 from sercha.cli.show import print_json, print_table, safe
+from sercha.cli.survey import print_survey
 from sercha.cli.sync import (
     WAIT_HELP,
     find_source,
@@ -127,6 +128,8 @@ async def _add(
             print(f"{safe(source['name'])}: added ({source['id']})")
         if not is_synced:
             return None
+        if not as_json and is_loopback(api.url):
+            await print_survey(source["name"], source["config"])
         followed = await request_sync(api, source)
         ends = await follow_syncs(api, [followed]) if wait else []
         return status_of_syncs(ends)

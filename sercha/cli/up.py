@@ -16,6 +16,7 @@ from sercha.cli.api import Access, open_api, with_tokens
 from sercha.cli.follow import Followed, follow_syncs
 from sercha.cli.profile import Profile, lock_profile, profile_path, save_profile
 from sercha.cli.run import run_announced, until_signal
+from sercha.cli.survey import print_surveys
 from sercha.embedded import (
     Embedded,
     FirstLogin,
@@ -25,6 +26,7 @@ from sercha.embedded import (
     prepare,
 )
 from sercha.errors import SerchaError
+from sercha.roles.api.serve import bind
 from sercha.services.ports.task_admin import TaskFilter
 from sercha.settings import Settings
 from sercha.supervisor import Running, run_roles
@@ -48,6 +50,7 @@ async def run_up(settings: Settings, paths: Sequence[Path], environ: dict[str, s
         SettingsError: a path or the data folder cannot be used.
         Conflict: the port or the data folder is in use.
     """
+    await _require_port(settings)
     async with until_signal() as drain, open_embedded(settings, paths) as embedded:
         async with open_process(embedded.settings) as process:
             await prepare(embedded, process)
@@ -55,6 +58,17 @@ async def run_up(settings: Settings, paths: Sequence[Path], environ: dict[str, s
             partial(run_roles, embedded.settings, drain=drain, remembered_roots=embedded.roots),
             partial(_welcome, embedded, paths, drain, environ),
         )
+
+
+async def _require_port(settings: Settings) -> None:
+    """Find out before anything is made whether the API could listen; the API itself finds out anew.
+
+    Raises:
+        SettingsError: the port is in use, or the address cannot be listened on.
+    """
+    if settings.port:
+        for listener in await bind(settings.host, settings.port):
+            listener.close()
 
 
 async def _welcome(
@@ -74,6 +88,8 @@ async def _welcome(
         raise
     is_logged_in = await _log_in(url, login, embedded, environ)
     _print_welcome(url, login, is_logged_in=is_logged_in)
+    if paths:
+        await print_surveys(names, paths, embedded.folder.path)
     if names and is_logged_in and not drain.is_set():
         followed = await _newest_syncs(process, names)
         await _follow(url, profile_path(environ), followed, drain)

@@ -68,6 +68,9 @@ def deployment(database_url: str, home: Path, root: Path, **more: str) -> dict[s
 class Sercha:
     """One running `sercha up|api|worker|all`; its output is kept in `lines`."""
 
+    prefix: tuple[str, ...] = ()
+    """What starts it: a program that ends by executing its arguments."""
+
     def __init__(self, home: Path, *arguments: str, **variables: str) -> None:
         self.home = home
         self.variables = variables
@@ -75,7 +78,7 @@ class Sercha:
         self.lines: list[str] = []
         self._ready = threading.Event()
         self.process = subprocess.Popen(
-            command(*arguments),
+            [*self.prefix, *command(*arguments)],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -26,6 +26,7 @@ from sercha.adapters.connectors.localfs_config import (
 )
 from sercha.adapters.connectors.localfs_open import Identity, Place, read_place, status_of
 from sercha.adapters.connectors.localfs_rules import LeaveOut
+from sercha.adapters.connectors.localfs_survey import Survey, Tally
 from sercha.adapters.connectors.localfs_walk import (
     FILE_BYTES_MAX,
     SETTLE_SECONDS,
@@ -35,12 +36,16 @@ from sercha.adapters.connectors.localfs_walk import (
     away,
 )
 from sercha.adapters.connectors.path_encoding import decode_path
-from sercha.errors import ItemFailed
+from sercha.errors import ItemFailed, Transient
 from sercha.services.ports import Item, ItemPage
 
 PAGE_ITEMS = 200
 COUNT_PAGE_ITEMS = 2_000
 THREADS = 4
+READ_SECONDS = 60.0
+"""For one file of at most 16 MiB, or one page of a listing. A slow network drive takes a few."""
+HUNG_MAX = THREADS - 1
+"""Reads that have not come back; with more, the source counts as away: no thread would be left to try it."""
 
 T = TypeVar("T")
 
@@ -60,6 +65,7 @@ class Localfs:
         settle_seconds: float = SETTLE_SECONDS,
         now_ns: Callable[[], int] = time.time_ns,
         limiter: trio.CapacityLimiter | None = None,
+        read_seconds: float = READ_SECONDS,
     ) -> None:
         self._allowed = AllowedRoots(allowed_roots, own_data_dir)
         self._page_items = page_items
@@ -67,6 +73,8 @@ class Localfs:
         self._settle_seconds = settle_seconds
         self._now_ns = now_ns
         self._limiter = limiter or trio.CapacityLimiter(THREADS)
+        self._read_seconds = read_seconds
+        self._hung: set[_Call] = set()
         self._roots_seen: dict[Place, Identity] = {}
 
     async def validate(self, config: dict[str, object]) -> dict[str, object]:
@@ -96,6 +104,21 @@ class Localfs:
                 return None
         return count
 
+    async def survey(self, config: dict[str, object], *, seconds: float) -> Survey:
+        """Count what there is to read and what is left out, for at most *seconds*, without reading anything.
+
+        Raises:
+            Transient: the source is away.
+            Rejected: the configuration is wrong, or its paths are not allowed any more.
+        """
+        tally = Tally()
+        start = partial(self._start, config, None, tally.leave_out)
+        with trio.move_on_after(seconds):
+            async for page in _Pages(start, self._page_items, self._limiter):
+                tally.add(page)
+            return tally.result(is_whole=True)
+        return tally.result(is_whole=False)
+
     def pages(self, config: dict[str, object], cursor: str | None) -> AsyncIterator[ItemPage]:
         """List the items behind *cursor*; a cursor that cannot be read means from the start.
 
@@ -112,15 +135,33 @@ class Localfs:
 
         Raises:
             ItemFailed: ``vanished``, ``unreadable``, ``not-a-file``, ``too-large``, ``path-not-allowed``,
-                ``own-data``.
-            Transient: the folder it was listed in is away, or this process is out of descriptors.
+                ``own-data``, ``placeholder``, ``read-timeout``.
+            Transient: the folder it was listed in is away, this process is out of descriptors, or too many
+                reads have not come back (``source-stalled``).
         """
-        return await self._in_thread(partial(self._read, item))
+        if len(self._hung) >= HUNG_MAX:
+            raise Transient(
+                f"{len(self._hung)} reads have not come back after {self._read_seconds:g} s each:"
+                " the disk or the network drive hangs",
+                code="source-stalled",
+            )
+        call = _Call(partial(self._read, item), self._hung)
+        with trio.move_on_after(self._read_seconds):
+            return await self._in_thread(call.run)
+        call.note_hung()
+        raise ItemFailed(
+            f"It could not be read within {self._read_seconds:g} s.", code="read-timeout"
+        )
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
 
-    def _start(self, config: dict[str, object], cursor: str | None) -> Walk:
+    def _start(
+        self,
+        config: dict[str, object],
+        cursor: str | None,
+        on_left_out: Callable[[str], None] = lambda _: None,
+    ) -> Walk:
         parsed = LocalfsConfig.parse(config)
         roots: list[Root] = []
         for path in parsed.paths:
@@ -135,6 +176,7 @@ class Localfs:
             self._file_bytes_max,
             self._settle_seconds,
             self._now_ns,
+            on_left_out,
         )
         return Walk(roots, rules, _read_cursor(cursor))
 
@@ -172,6 +214,28 @@ class Localfs:
                 is_same = False
             if not is_same:
                 raise away(place, "it was replaced or unmounted meanwhile")
+
+
+class _Call:
+    """A read in a thread, which may outlive whoever waits for it."""
+
+    def __init__(self, read: Callable[[], bytes], hung: set[_Call]) -> None:
+        self._read = read
+        self._hung = hung
+        self._is_over = False
+
+    def run(self) -> bytes:
+        try:
+            return self._read()
+        finally:
+            self._is_over = True
+            self._hung.discard(self)
+
+    def note_hung(self) -> None:
+        """Count it among those that hang for as long as it does."""
+        self._hung.add(self)
+        if self._is_over:  # it came back just now
+            self._hung.discard(self)
 
 
 class _Pages:

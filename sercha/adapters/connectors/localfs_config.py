@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sercha.adapters.connectors.localfs_open import Identity, Place
+from sercha.adapters.connectors.localfs_open import Identity, Place, mac_hint
 from sercha.errors import Rejected
 
 PATHS_MAX = 100
@@ -172,7 +172,8 @@ def _checked(path: str, allowed: AllowedRoots) -> str:
         raise Rejected(f"paths: {path} does not exist", code="path-missing") from None
     except OSError as error:
         raise Rejected(
-            f"paths: {path} cannot be read ({error.strerror})", code="path-unreadable"
+            f"paths: {path} cannot be read ({error.strerror}{mac_hint(error)})",
+            code="path-unreadable",
         ) from None
     return real
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,12 @@ from sercha.errors import ItemFailed, Transient
 _STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _LEAF = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _READ_BYTES = 1 << 20
+_DATALESS = 0x40000000
+"""``SF_DATALESS`` of a Mac: the content is in a cloud, and reading or listing would fetch it."""
+PLACEHOLDER = (
+    "Its content is in a cloud and not on this disk; open it once to download it, or tell the cloud's"
+    " program to keep it here."
+)
 _OUR_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -91,6 +98,14 @@ def open_folder(base: bytes, names: Sequence[bytes], own_data: Identity | None) 
     return descriptor
 
 
+def is_placeholder(status: os.stat_result) -> bool:
+    """Whether only the name is on this disk.
+
+    Blocks say nothing about it: compressed, sparse and just written files have none either.
+    """
+    return bool(getattr(status, "st_flags", 0) & _DATALESS)
+
+
 def status_of(place: Place) -> os.stat_result:
     """Return the status of *place* itself, which may be a link.
 
@@ -118,7 +133,10 @@ def read_place(place: Place, own_data: Identity | None, bytes_max: int) -> bytes
     """
     try:
         # Opening a device can have effects, so look first; what is opened is checked again.
-        _require_regular(status_of(place))
+        status = status_of(place)
+        _require_regular(status)
+        if is_placeholder(status):
+            raise ItemFailed(PLACEHOLDER, code="placeholder")
         descriptor = open_place(place, own_data=own_data)
         try:
             content, is_stable = _read_once(descriptor, bytes_max)
@@ -145,8 +163,15 @@ def read_failure(error: OSError) -> ItemFailed | Transient:
     if error.errno == errno.ELOOP:
         return _no_file("It is a link by now.")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return ItemFailed("There is no permission to read it.", code="unreadable")
+        return ItemFailed(f"There is no permission to read it{mac_hint(error)}.", code="unreadable")
     return ItemFailed(f"It cannot be read ({error.strerror}).", code="unreadable")
+
+
+def mac_hint(error: OSError) -> str:
+    """Say where a Mac's user mends a refusal that no rights of the file explain; else nothing."""
+    if error.errno == errno.EPERM and sys.platform == "darwin":
+        return "; allow it under System Settings, Privacy & Security, Full Disk Access"
+    return ""
 
 
 def too_large(size: int, bytes_max: int) -> str:

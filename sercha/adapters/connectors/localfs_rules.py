@@ -36,6 +36,9 @@ VENV_MARK = b"pyvenv.cfg"
 CACHE_TAG = b"CACHEDIR.TAG"
 CACHE_TAG_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 
+HIDDEN, TOOLS, LEFTOVER, EXCLUDED = ("hidden", "of tools", "left by editors", "excluded")
+"""Why an entry is left out, in words that follow a number."""
+
 _LEFTOVERS = (b"~", b".swp", b".swo", b".swx")
 
 
@@ -46,15 +49,17 @@ class LeaveOut:
         self._include_hidden = include_hidden
         self._patterns = [_Pattern(pattern) for pattern in exclude]
 
-    def matches(self, name: bytes, path: Sequence[str], *, is_folder: bool) -> bool:
-        """Whether to leave out the entry *name*, which stands at *path* below the source's folder."""
-        if name.startswith(b".") and not self._include_hidden:
-            return True
+    def reason(self, name: bytes, path: Sequence[str], *, is_folder: bool) -> str | None:
+        """Return why to leave out the entry *name*, at *path* below the source's folder; None: take it."""
         if is_folder and name in BUILD_FOLDERS:
-            return True
+            return TOOLS
+        if name.startswith(b".") and not self._include_hidden:
+            return HIDDEN
         if not is_folder and (name.endswith(_LEFTOVERS) or (name[:1] == b"#" == name[-1:])):
-            return True
-        return any(pattern.matches(path, is_folder=is_folder) for pattern in self._patterns)
+            return LEFTOVER
+        if any(pattern.matches(path, is_folder=is_folder) for pattern in self._patterns):
+            return EXCLUDED
+        return None
 
 
 class _Pattern:

@@ -17,9 +17,12 @@ from datetime import UTC, datetime
 
 from sercha.adapters.connectors.localfs_config import is_within
 from sercha.adapters.connectors.localfs_open import (
+    PLACEHOLDER,
     Identity,
     Place,
     WithinOwnData,
+    is_placeholder,
+    mac_hint,
     open_place,
     read_failure,
     status_of,
@@ -28,6 +31,7 @@ from sercha.adapters.connectors.localfs_open import (
 from sercha.adapters.connectors.localfs_rules import (
     CACHE_TAG,
     CACHE_TAG_SIGNATURE,
+    TOOLS,
     VENV_MARK,
     LeaveOut,
 )
@@ -52,6 +56,8 @@ class WalkRules:
     file_bytes_max: int = FILE_BYTES_MAX
     settle_seconds: float = SETTLE_SECONDS
     now_ns: Callable[[], int] = time.time_ns
+    on_left_out: Callable[[str], None] = lambda _: None
+    """Told the reason of each file and folder that is left out silently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,8 @@ class Root:
                     if next(entries, None) is None:
                         raise away(place, "the drive is not mounted")
         except OSError as error:
-            raise away(place, error.strerror or "error") from error
+            reason = f"{error.strerror or 'error'}{mac_hint(error)}"
+            raise away(place, reason) from error
         return cls(place, Identity.of(status), is_folder)
 
 
@@ -105,6 +112,10 @@ class _Unknown:
     """A folder that could not be read."""
 
     issue: ItemIssue
+
+
+class _OnlyInCloud(Exception):
+    """Listing the folder would fetch it."""
 
 
 _Found = Item | ItemIssue | _Unknown
@@ -177,6 +188,10 @@ class Walk:
             else:
                 try:
                     stack.append(iter(self._scan(entry, behind)))
+                except _OnlyInCloud:
+                    if entry.is_root:
+                        raise away(entry.place, "its content is in a cloud") from None
+                    yield _Unknown(_placeholder(entry.key))
                 except OSError as error:
                     reason = self._unreadable(entry, error)
                     if reason is not None:
@@ -185,12 +200,12 @@ class Walk:
     def _unreadable(self, folder: _Folder, error: OSError) -> str | None:
         """Say why a folder could not be listed; None: it went away meanwhile, which is no error."""
         if folder.is_root:
-            raise away(folder.place, error.strerror or "error") from error
+            raise away(folder.place, f"{error.strerror or 'error'}{mac_hint(error)}") from error
         failure = read_failure(error)
         if isinstance(failure, Transient):
             raise failure from error
         if failure.error_code == "unreadable":
-            return f"The folder cannot be listed ({error.strerror})."
+            return f"The folder cannot be listed ({error.strerror}{mac_hint(error)})."
         return None
 
     def _scan(self, folder: _Folder, behind: bytes) -> list[_Folder | _Found]:
@@ -202,9 +217,12 @@ class Walk:
         found: list[tuple[bytes, _Folder | _Found]] = []
         too_long = 0
         try:
+            if is_placeholder(os.fstat(descriptor)):
+                raise _OnlyInCloud
             with os.scandir(descriptor) as entries:
                 listed = [(os.fsencode(entry.name), entry) for entry in entries]
             if not folder.is_root and _is_made_by_tools(descriptor, {name for name, _ in listed}):
+                self._rules.on_left_out(TOOLS)
                 return []
             for name, entry in listed:
                 is_folder = entry.is_dir(follow_symlinks=False)
@@ -214,7 +232,9 @@ class Walk:
                 if not (_may_hold(key, behind) if is_folder else key_bytes > behind):
                     continue
                 path = (*folder.path, text)
-                if self._rules.leave_out.matches(name, path, is_folder=is_folder):
+                reason = self._rules.leave_out.reason(name, path, is_folder=is_folder)
+                if reason is not None:
+                    self._rules.on_left_out(reason)
                     continue
                 if len(key_bytes) > EXTERNAL_ID_BYTES_MAX:
                     too_long += 1
@@ -252,6 +272,9 @@ class Walk:
         if not stat.S_ISREG(status.st_mode):
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
             return _issue(key, IssueKind.SKIPPED, "not-a-file", f"It is {kind}.", fingerprint)
+        if is_placeholder(status):
+            # Failed, not skipped: a document that was read before stays, although its file was sent away.
+            return _placeholder(key, fingerprint)
         if status.st_size > self._rules.file_bytes_max:
             reason = too_large(status.st_size, self._rules.file_bytes_max)
             return _issue(key, IssueKind.SKIPPED, "too-large", reason, fingerprint)
@@ -340,6 +363,10 @@ def _moment(time_ns: int) -> datetime | None:
         return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
     except (OverflowError, OSError, ValueError):
         return None
+
+
+def _placeholder(external_id: str, fingerprint: str | None = None) -> ItemIssue:
+    return _issue(external_id, IssueKind.FAILED, "placeholder", PLACEHOLDER, fingerprint)
 
 
 def _issue(

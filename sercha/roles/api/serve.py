@@ -16,6 +16,7 @@ from sercha.errors import SettingsError
 from sercha.roles.api import connections
 from sercha.roles.api.app import create_app
 from sercha.roles.api.context import ProbeServices
+from sercha.roles.api.port_holder import holder_of
 from sercha.roles.api.traffic import Traffic
 
 HEAD_BYTES_MAX = 128 * 1024
@@ -95,7 +96,7 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for each in sockets:
             each.close()
-        raise _bind_error(error, host, port) from None
+        raise await trio.to_thread.run_sync(_bind_error, error, host, port) from None
     return sockets
 
 
@@ -119,8 +120,10 @@ def _listen(family: int, address: tuple[object, ...], host: str) -> socket.socke
 
 def _bind_error(error: OSError, host: str, port: int) -> SettingsError:
     if error.errno == errno.EADDRINUSE:
+        holder = holder_of(port)
+        by = f" by {holder}" if holder else " by another program"
         return SettingsError(
-            f"port {port} on {host} is in use: choose another with --port (or PORT)",
+            f"port {port} on {host} is in use{by}: stop it, or choose another with --port (or PORT)",
             code="port-in-use",
         )
     if error.errno in {errno.EACCES, errno.EPERM}:
