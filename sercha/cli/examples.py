@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 EXAMPLES: Mapping[str, str] = {
-    "up": "sercha up --index ~/notes --index ~/work/wiki",
+    "up": "sercha up --index ~/notes --index ~/team/wiki",
     "api": "sercha api --host 0.0.0.0 --port 8080",
     "worker": "sercha worker",
     "all": "sercha all --port 8080",

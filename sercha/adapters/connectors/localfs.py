@@ -43,7 +43,7 @@ PAGE_ITEMS = 200
 COUNT_PAGE_ITEMS = 2_000
 THREADS = 4
 READ_SECONDS = 60.0
-"""For one file of at most 16 MiB, or one page of a listing. A slow network drive takes a few."""
+"""For one file of at most 16 MiB. A slow network drive takes a few."""
 HUNG_MAX = THREADS - 1
 """Reads that have not come back; with more, the source counts as away: no thread would be left to try it."""
 
