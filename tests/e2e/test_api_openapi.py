@@ -30,6 +30,7 @@ OURS = {
     "SyncStats": {"documents_unchanged", "documents_read", "documents_skipped"},
     "SyncAcceptedResponse": {"task_id"},
     "Chunk": {"heading"},
+    "RankedChunk": {"also_at"},
     "SearchResult": {"coverage", "degraded"},
     "SetupRequest": {"setup_token"},
     "AIProviderInfo": {"requests_per_minute"},
