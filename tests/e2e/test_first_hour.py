@@ -169,6 +169,7 @@ def test_a_port_in_use_names_who_has_it_and_makes_nothing(tmp_path: Path) -> Non
     wait_gone(tmp_path)
 
 
+@pytest.mark.proof
 def test_sleep_for_longer_than_claims_live_loses_and_doubles_nothing(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

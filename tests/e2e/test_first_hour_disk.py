@@ -52,6 +52,7 @@ def found(sercha: Sercha, query: str) -> list[str]:
     return [Path(result["document"]["path"]).name for result in answer["results"]]
 
 
+@pytest.mark.proof
 def test_postgres_starts_with_little_shared_memory(home: Path) -> None:
     write_notes(home / "notes", "red", 3)
     sercha = start(home, Path("/dev/shm"), 64 * 1024, 0, "--index", str(home / "notes"))
@@ -65,6 +66,7 @@ def test_postgres_starts_with_little_shared_memory(home: Path) -> None:
     assert sercha.stop() == 0, sercha.output
 
 
+@pytest.mark.proof
 def test_a_full_disk_is_named_and_its_end_is_enough(home: Path) -> None:
     data, notes = home / "data", home / "notes"
     data.mkdir()

@@ -55,6 +55,7 @@ def wait_gone(pids: list[int]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.proof
 def test_documents_are_found_at_their_place_and_processes_end(folder: Path) -> None:
     home = folder.parent
     start = ["up", "--data-dir", str(home / "data"), "--port", "0", "--index", str(folder)]
