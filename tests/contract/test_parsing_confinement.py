@@ -17,6 +17,7 @@ import trio
 from sercha.adapters.parsing.pool import ParserPool, open_parsers
 from sercha.adapters.parsing.process import ParserLimits
 from sercha.errors import ItemFailed, Unavailable
+from tests.support import require as require_present
 from tests.support.docs import ROOT
 
 MODULE = "tests.support.misbehaving"
@@ -56,8 +57,7 @@ async def pid_of(pool: ParserPool) -> int:
 def require(pool: ParserPool, measure: str) -> None:
     """Skip where the system has not what the test is about; doctor says so too."""
     reason = (pool.measures or {}).get(measure)
-    if reason:
-        pytest.skip(f"{measure}: {reason}")
+    require_present("confinement", not reason, f"{measure}: {reason}")
 
 
 def is_gone(pid: int) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import require
+
 ROOT = Path(__file__).parents[2]
 _FAKE_PYTHON = """\
 #!/bin/sh
@@ -30,8 +32,7 @@ esac
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """Give a folder with what `make install` reads."""
-    if shutil.which("make") is None:
-        pytest.skip("make is not installed")
+    require("make", shutil.which("make"), "make is not installed")
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "requirements").mkdir()

@@ -27,6 +27,7 @@ def open_archive(content: bytes) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(BytesIO(content))
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+        # NotImplementedError is what zipfile raises for a version of the format that it does not know.
         raise ItemFailed("Its archive is damaged.", code="broken") from error
     parts = archive.infolist()
     if len(parts) > PARTS_MAX:
