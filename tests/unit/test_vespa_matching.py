@@ -8,6 +8,8 @@ import random
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from tests.support.vespa_search import FIELDS, PROFILES, Rig, input_of, near, schema_with
 from tests.vespa.distances import Distance, closeness_of
@@ -17,7 +19,7 @@ from tests.vespa.model import (
     SearchRequest,
     parse_tensor_type,
 )
-from tests.vespa.postings import index_of
+from tests.vespa.postings import index_of, keep_indexes
 from tests.vespa.query import answer
 from tests.vespa.tensors import parse_tensor
 
@@ -166,13 +168,24 @@ def test_the_index_forgets_documents_that_are_gone() -> None:
     rig = Rig()
     for at in range(2500):
         rig.put("same", title=f"version {at}")
-        if at % 500 == 0:
-            rig.names("true")
-    index = index_of(rig.store, rig.schema)
+        index = index_of(rig.store, rig.schema)
 
     assert len(index.live) == 1
+    assert len(set(index.distinct("title"))) < 1100
     assert rig.names('title contains "2499"') == ["same"]
     assert rig.names('title contains "2000"') == []
+
+
+async def test_what_changes_is_indexed_between_requests(nursery: trio.Nursery) -> None:
+    rig = Rig()
+    nursery.start_soon(keep_indexes, rig.store, lambda: [rig.schema])
+    index = index_of(rig.store, rig.schema)
+    for round_number in range(2):
+        for at in range(200):
+            rig.put(str(at), title=f"round{round_number}")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (len(index.changes), len(index.live)) == (0, 200)
+        assert len(rig.names(f'title contains "round{round_number}"', hits=200)) == 200
 
 
 def test_weak_and_keeps_only_its_target_of_what_the_filter_leaves() -> None:

@@ -1,8 +1,9 @@
 """An inverted index of the documents of one schema: words of text, whole values, numbers.
 
-It follows a store: before a search, what changed since the last one is indexed anew. A posting holds the
-number of a document and how often the word occurs there. Where a word stands is read from the text again when
-a phrase asks for it, so that many documents fit into memory.
+It follows a store: what changed is indexed soon after, in pieces between which requests are answered, and what is
+left of it before a search, so that each write is found at once. A posting holds the number of a document and how
+often the word occurs there. Where a word stands is read from the text again when a phrase asks for it, so that many
+documents fit into memory.
 """
 
 from __future__ import annotations
@@ -14,51 +15,68 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import trio
+
 from tests.vespa.analysis import OCCURRENCES_MAX, words
 from tests.vespa.model import DocumentId, Field, Schema
 from tests.vespa.searchable import Kind, elements, key_of, kind_of
-from tests.vespa.store import Store, StoredDocument
+from tests.vespa.store import Changes, Store, StoredDocument
 
 Word: TypeAlias = str | int | float | bool
 _SHIFT = 16
 _MASK = (1 << _SHIFT) - 1
 _DEAD_MIN = 1_000
 """Documents that are gone are cleared away when there are more of them, and more than live ones."""
+_PIECE = 50
+"""Documents that are indexed between two requests: some milliseconds."""
 
 _indexes: weakref.WeakKeyDictionary[Store, dict[str, Index]] = weakref.WeakKeyDictionary()
 
 
 def index_of(store: Store, schema: Schema) -> Index:
     """The index of a schema's documents in *store*, up to date."""
+    index = _index_of(store, schema)
+    index.follow(store)
+    return index
+
+
+def _index_of(store: Store, schema: Schema) -> Index:
     indexes = _indexes.setdefault(store, {})
     index = indexes.get(schema.name)
     if index is None or index.schema.fields != schema.fields:
-        index = indexes[schema.name] = Index(schema)
+        index = indexes[schema.name] = Index(schema, store.changes(schema.name))
     index.schema = schema
-    index.follow(store)
     return index
+
+
+async def keep_indexes(store: Store, schemas: Callable[[], Iterable[Schema]]) -> None:
+    """Index what changes, some documents at a time, until cancelled: a search after many writes has little left to do."""
+    while True:
+        indexes = [_index_of(store, each) for each in schemas()]
+        for index in indexes:
+            index.follow(store, _PIECE)
+        if any(index.changes for index in indexes):
+            await trio.lowlevel.checkpoint()
+        else:
+            await store.wait()
 
 
 class Index:
     """The documents have numbers; a document that is written again gets a new one."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, changes: Changes) -> None:
         self.schema = schema
+        self.changes = changes
         self.documents: list[StoredDocument | None] = []
+        self.gids: list[str] = []
         self.live: set[int] = set()
-        self._revision = -1
+        self._dead = 0
         self._numbers: dict[DocumentId, int] = {}
         self._searched = [
             (field, kind)
             for field in schema.fields.values()
             if (kind := kind_of(field)) is not None and kind is not Kind.TENSOR
         ]
-        self._clear()
-
-    def _clear(self) -> None:
-        self.documents = []
-        self.live = set()
-        self._numbers = {}
         self._postings: dict[str, dict[Word, array[int]]] = {
             field.name: {} for field, _ in self._searched
         }
@@ -67,45 +85,45 @@ class Index:
         }
         self._length_sums: Counter[str] = Counter()
         self._element_sums: Counter[str] = Counter()
-        self.gids: list[str] = []
         self._found: dict[tuple[str, Word], dict[int, int]] = {}
         self._rows_found: dict[tuple[str, tuple[Word, ...]], Mapping[int, int]] = {}
 
     # Following the store
 
-    def follow(self, store: Store) -> None:
-        """Index what changed in *store* since the last call."""
-        if store.revision == self._revision:
+    def follow(self, store: Store, limit: int | None = None) -> None:
+        """Index what changed in *store* since the last call; with *limit* at most so many documents of it."""
+        count = min(len(self.changes), limit or len(self.changes))
+        if not count:
             return
-        self._revision = store.revision
         self._found.clear()
         self._rows_found.clear()
-        seen = 0
-        for document in store.documents(self.schema.name):
-            number = self._numbers.get(document.id)
+        for _ in range(count):
+            document_id = self.changes.take()
+            number = self._numbers.get(document_id)
             if number is not None:
-                if self.documents[number] is document:
-                    seen += 1
-                    continue
                 self._remove(number)
-            self._add(document)
-            seen += 1
-        if seen != len(self.live):
-            self._remove_gone(store)
-        if len(self.documents) - len(self.live) > max(_DEAD_MIN, len(self.live)):
-            self._clear()
-            for document in store.documents(self.schema.name):
+            document = store.get(document_id)
+            if document is not None:
                 self._add(document)
+        if self._dead > max(_DEAD_MIN, len(self.live)):
+            self._clear_away()
 
-    def _remove_gone(self, store: Store) -> None:
-        gone = [number for each, number in self._numbers.items() if store.get(each) is None]
-        for number in gone:
-            self._remove(number)
+    def _clear_away(self) -> None:
+        """Forget where documents that are gone had their words."""
+        for name, postings in self._postings.items():
+            self._postings[name] = {
+                word: array("Q", left)
+                for word, posting in postings.items()
+                if (left := [each for each in posting if each >> _SHIFT in self.live])
+            }
+        self._dead = 0
 
     def _remove(self, number: int) -> None:
         document = self.documents[number]
         assert document is not None
         self.documents[number] = None
+        self.gids[number] = ""
+        self._dead += 1
         self.live.discard(number)
         del self._numbers[document.id]
         for name, lengths in self._lengths.items():

@@ -14,6 +14,7 @@ from tests.vespa.deploy import ConfigServer
 from tests.vespa.deploy_errors import DeployProblem
 from tests.vespa.faults import Faults
 from tests.vespa.model import Application
+from tests.vespa.postings import keep_indexes
 from tests.vespa.record import Requests
 from tests.vespa.routing import combined, config_server, container
 from tests.vespa.sessions import Session
@@ -154,6 +155,7 @@ async def open_vespa(
     async with trio.open_nursery() as nursery:
         vespa = Vespa(state, nursery, host=host)
         ports = container_ports or [0] * containers
+        nursery.start_soon(keep_indexes, state.store, state.schemas)
         await vespa.open(config_port, ports, combined_port, control=control)
         yield vespa
         nursery.cancel_scope.cancel()

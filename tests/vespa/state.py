@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.vespa.faults import Faults
-from tests.vespa.model import Application
+from tests.vespa.model import Application, Schema
 from tests.vespa.record import Requests
 from tests.vespa.store import Store
 
@@ -63,3 +64,8 @@ class State:
         self._before = self.application
         self.deployed = application
         self._converged_at = time.monotonic() + delay
+        self.store.wake()
+
+    def schemas(self) -> Iterable[Schema]:
+        """The schemas of the active application."""
+        return () if self.application is None else self.application.schemas.values()
