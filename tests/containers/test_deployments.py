@@ -11,7 +11,7 @@ import pytest
 from tests.support.containers import SERVICES, Deployment, docker, run
 
 pytestmark = pytest.mark.containers
-ESCAPE = re.compile(r"\x1b\[\w+")
+ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 WORD = "zephyrous"
 """Stands in ``docker/documents/welcome.md`` alone."""
 

@@ -14,10 +14,8 @@ import pytest
 from tests.support.sercha import Sercha, clean_up, deployment
 
 EMAIL, PASSWORD = "admin@example.org", "correct horse battery"
-AGREE_SECONDS = 2.0
-"""How long both APIs may take to show a change of some documents."""
-AGREE_SECONDS_BULK = 20.0
-"""The same for hundreds at once: as long as two copies take to index them on a machine that does other work."""
+AGREE_SECONDS = 20.0
+"""How long both APIs may take to show a change, on a machine that does other work; on a quiet one two seconds."""
 
 
 @dataclass
@@ -37,7 +35,7 @@ class Cluster:
     def sync(self, source_id: str) -> float:
         """Ask one API for a sync, wait for the other to say that it is done, and return by when all must agree.
 
-        Everything was committed before that answer, so the two seconds count from it.
+        Everything was committed before that answer, so the time counts from it.
         """
         status, answer = self.apis[0].request(
             "POST", f"/sources/{source_id}/sync", token=self.token
@@ -180,7 +178,7 @@ def test_a_killed_workers_sync_is_finished_by_the_other(cluster: Cluster) -> Non
         time.sleep(0.1)
 
     cluster.wait_agreement(
-        {"number299": {str(cluster.root / "f299.txt")}}, time.monotonic() + AGREE_SECONDS_BULK
+        {"number299": {str(cluster.root / "f299.txt")}}, time.monotonic() + AGREE_SECONDS
     )
     _, listed = cluster.apis[0].request(
         "GET", f"/sources/{source_id}/documents?limit=1", token=cluster.token

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from compileall import compile_dir
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 import pytest
 
@@ -37,6 +39,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(TESTS / "support", folder / "tests" / "support")
     shutil.copy(TESTS / "conftest.py", folder / "tests")
     shutil.copy(TESTS.parent / "pyproject.toml", folder)
+    # Compiled once, and compared by content: what a mutant changes is compiled anew.
+    compile_dir(folder, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
     return folder
 
 
