@@ -27,7 +27,7 @@ from tests.support.vectors import MODEL, query_vector
 OTHERS = [name for name in ENGINES if name != "memory"]
 DOCUMENTS = 90
 """Fewer than fit on one page."""
-ROUNDS, CHANGES, CASES = 3, 120, 150
+ROUNDS, CHANGES, CASES = 3, 120, 60
 WORDS_STEP, VECTORS_STEP = 0.005, 0.000_001
 """Scores that are less apart than that may be equal to one engine and not to another."""
 

@@ -8,7 +8,7 @@ from sercha.adapters.text_analysis.spans import find_all_spans, find_spans
 from sercha.adapters.text_analysis.terms import TermPlan, plan_terms
 from sercha.domain.query import Occurrence, SearchQuery, Term, parse_query
 
-CASES = 1_500
+CASES = 500
 PIECES = (
     "the", "HTTPServer", "HTTPs", "URLs", "ABc", "A", "aA", "Aa", "getElementById", "fooBar", "wait_readable",
     "__init__", "_", "utf8", "123abc", "ab_cd9", "don't", "foo-bar", "x" * 170, "größe", "naïve", "Straße",
