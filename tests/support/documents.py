@@ -194,7 +194,14 @@ def make_zip(files: Mapping[str, str | bytes]) -> bytes:
     return stream.getvalue()
 
 
-def make_eml(text: str, *, html: str | None = None, attachment: bytes | None = None) -> bytes:
+def make_eml(
+    text: str,
+    *,
+    html: str | None = None,
+    attachment: bytes | None = None,
+    charset: str = "utf-8",
+    transfer: str = "quoted-printable",
+) -> bytes:
     """Return a mail."""
     message = EmailMessage()
     message["From"] = "Ada Example <ada@example.org>"
@@ -203,11 +210,11 @@ def make_eml(text: str, *, html: str | None = None, attachment: bytes | None = N
     message["Date"] = "Tue, 04 Mar 2025 05:06:07 +0000"
     message["Message-ID"] = "<1@example.org>"
     if text:
-        message.set_content(text, cte="quoted-printable")
+        message.set_content(text, charset=charset, cte=transfer)
     if html is not None and text:
         message.add_alternative(html, subtype="html")
     elif html is not None:
-        message.set_content(html, subtype="html")
+        message.set_content(html, subtype="html", charset=charset, cte=transfer)
     if attachment is not None:
         message.add_attachment(
             attachment, maintype="application", subtype="pdf", filename="Rechnung März.pdf"

@@ -77,12 +77,14 @@ def _add_cell(cell: dict[str, Any], builder: TextBuilder, facts: Facts) -> None:
 
 
 def _add_markdown(source: str, builder: TextBuilder) -> None:
+    """Append the text; headings without their marks, so that each is known as the title of its section."""
     text = clean_text(source)
     position = 0
     for heading in outline(text).headings:
         builder.paragraph(text[position : heading.start])
         builder.section(heading.title, heading.level)
-        position = heading.start
+        builder.paragraph(text[heading.start : heading.end].lstrip("# \t"))
+        position = heading.end
     builder.paragraph(text[position:])
 
 
