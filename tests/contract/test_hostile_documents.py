@@ -39,8 +39,8 @@ CHARS_MAX = 1_000_000
 GROWTH_MAX = 400 * 1024**2
 """Of our own memory: the files themselves, and the texts that were made of them."""
 SEED = int(os.environ.get("SERCHA_TEST_SEED", random.SystemRandom().randrange(2**32)))
-FUZZED = int(os.environ.get("SERCHA_FUZZ_DOCUMENTS", "500"))
-FUZZED_IN_PROOF = 10_000
+FUZZED = int(os.environ.get("SERCHA_FUZZ_DOCUMENTS", "5000"))
+FUZZED_IN_PROOF = 30_000
 
 EXPECTED = {
     "declares-4-gigabytes.docx": "too-large",
