@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import resource
+import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,6 +50,8 @@ EXPECTED = {
     "declares-less-than-it-holds.docx": "broken",
     "many-parts.docx": "too-large",
     "nested.zip": "binary",
+    "quine.zip": "binary",
+    "quine.docx": "binary",
     "overlapping.docx": "broken",
     "password.docx": "encrypted",
     "password.odt": "encrypted",
@@ -143,6 +147,15 @@ async def test_every_hostile_file_is_read_or_refused_with_its_reason() -> None:
     for name in READ:
         assert isinstance(found[name], ExtractedText), (name, found[name])
     assert memory() - before < GROWTH_MAX
+
+
+@pytest.mark.parametrize("name", ["quine.zip", "quine.docx"])
+def test_the_archive_that_holds_itself_does(name: str) -> None:
+    content = hostile_files()[name]
+
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == [name]
+        assert archive.read(name) == content  # reading it also checks the sum
 
 
 async def test_no_hostile_file_reads_another_file_of_the_machine() -> None:

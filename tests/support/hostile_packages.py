@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 
 from tests.support.documents import make_docx, make_epub, make_odt, make_pptx, make_xlsx, make_zip
+from tests.support.quine import make_quine
 
 LAUGHS = (
     "<!DOCTYPE x [<!ENTITY a0 'lol'>"
@@ -69,6 +70,8 @@ def archives() -> Iterator[tuple[str, bytes]]:
         nested = make_zip({f"{depth}-{n}.zip": nested for n in range(3)})
     yield "nested.zip", nested
     yield "nested.docx", replaced(plain, {"word/embeddings/x.docx": nested})
+    for name in ("quine.zip", "quine.docx"):
+        yield name, make_quine(name)
     yield "overlapping.docx", _overlapping(plain)
     yield (
         "many-parts.docx",
