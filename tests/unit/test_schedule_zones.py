@@ -16,7 +16,7 @@ from sercha.domain.cron import Cron
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2035, 12, 31, tzinfo=UTC)
 YEARS = range(FIRST.year, LAST.year + 1)
-SAMPLE = 40
+SAMPLE = 25
 
 Reading = tuple[datetime, datetime]
 """An instant, and what clocks show at it."""
