@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sercha.adapters.parsing.cleaning import clean_line, clean_text
+from sercha.adapters.parsing.language import LANGUAGE, find_language
 from sercha.domain.document import TRUNCATED, ExtractedText, Section
 from sercha.domain.markdown import HEADING_CHARS_MAX
 
@@ -136,6 +137,8 @@ class TextBuilder:
         if self._cut is not None:
             metadata[TRUNCATED] = self._cut
         text = "".join(self._pieces)
+        if LANGUAGE not in metadata and (language := find_language(text, mime_type)):
+            metadata[LANGUAGE] = language
         sections = tuple(each for each in self._sections if each.start < len(text))
         return ExtractedText(text, mime_type, facts.title, charset, metadata, sections)
 

@@ -6,6 +6,7 @@ import trio
 
 from sercha.adapters.parsing.charset import decode, is_binary
 from sercha.adapters.parsing.cleaning import clean_text
+from sercha.adapters.parsing.language import LANGUAGE, find_language
 from sercha.adapters.parsing.mime import MARKDOWN, text_type
 from sercha.domain.document import TRUNCATED, ExtractedText
 from sercha.domain.markdown import find_title
@@ -69,4 +70,6 @@ def extract_text(path: str, content: bytes, text_chars_max: int = TEXT_CHARS_MAX
     noise = find_noise(text, mime_type)
     if noise is not None:
         metadata[NOISE] = noise
+    if language := find_language(text, mime_type):
+        metadata[LANGUAGE] = language
     return ExtractedText(text, mime_type, title, charset, metadata)
