@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -30,6 +31,8 @@ class Status(IntEnum):
 
 def run_async(main: Callable[[], Awaitable[int | None]]) -> None:
     """Run *main* under Trio and end the command with the status it returns (None: done)."""
+    gc.freeze()  # what was imported is never looked through for garbage
+    gc.enable()
     status = trio.run(main)
     if status:
         raise typer.Exit(status)

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import trio
@@ -19,6 +19,9 @@ from sercha.cli.exits import run_async
 from sercha.cli.limits import raise_open_files
 from sercha.settings import Role, Settings, load_settings, unknown_variables
 from sercha.telemetry.logs import configure_logs
+
+if TYPE_CHECKING:
+    from sercha.supervisor import Running
 
 _log = structlog.get_logger()
 
@@ -140,12 +143,12 @@ def _signals() -> list[signal.Signals]:
 
 def _serve(role: Role, overrides: dict[str, str]) -> None:
     settings = start(role, overrides)
-    run_async(partial(_run_roles, settings))
+    from sercha.supervisor import run_roles
+
+    run_async(partial(_announce_roles, run_roles, settings))
 
 
-async def _run_roles(settings: Settings) -> None:
-    from sercha.supervisor import Running, run_roles
-
+async def _announce_roles(run_roles: Callable[..., Awaitable[None]], settings: Settings) -> None:
     async def announce(running: Running) -> None:
         for url in running.urls or (settings.role,):
             print(f"ready: {url}", flush=True)

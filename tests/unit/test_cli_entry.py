@@ -41,6 +41,24 @@ def test_a_health_check_imports_next_to_nothing() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_garbage_is_collected_again_once_everything_is_imported() -> None:
+    script = (
+        "import gc\n"
+        "import sercha.cli.main\n"
+        "from sercha.cli import entry, exits\n"
+        "said = []\n"
+        "async def main(): said.append(gc.isenabled())\n"
+        "def run(): said.append(gc.isenabled()); exits.run_async(main)\n"
+        "sercha.cli.main.main = run\n"
+        "entry.main()\n"
+        "print(said, gc.get_freeze_count() > 10_000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[False, True] True"
+
+
 def test_each_command_has_an_example_of_itself() -> None:
     for name, command in commands():
         words = name.removeprefix("sercha ")
