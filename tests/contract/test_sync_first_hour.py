@@ -6,9 +6,11 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import pytest
 import trio
 
 from sercha.adapters.connectors import localfs, localfs_open, localfs_walk
-from sercha.adapters.connectors.localfs import HUNG_MAX, Localfs
+from sercha.adapters.connectors.localfs import Localfs
+from sercha.adapters.connectors.localfs_calls import HUNG_MAX, Calls
 from sercha.domain.source import IssueKind, ItemIssue, SyncStatus
 from sercha.errors import ItemFailed, Transient
 from sercha.services.ports import Item, ItemPage
@@ -133,7 +136,7 @@ async def test_a_file_that_takes_for_ever_is_named_and_stalls_nothing(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(setup.root, 20)
-    setup.connector._read_seconds = 0.5  # pyright: ignore[reportPrivateUsage]
+    setup.connector._calls = Calls(seconds=0.5)  # pyright: ignore[reportPrivateUsage]
     with hanging(monkeypatch, "f006.md"), trio.fail_after(30):
         state = await setup.sync()
 
@@ -148,24 +151,89 @@ async def test_a_file_that_takes_for_ever_is_named_and_stalls_nothing(
 async def test_a_disk_that_hangs_as_a_whole_is_named_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connector = Localfs([tmp_path], read_seconds=0.05)
+    calls = Calls(seconds=0.05)
+    connector = Localfs([tmp_path], calls=calls)
     files = [tmp_path / f"{number}" for number in range(HUNG_MAX + 1)]
     for file in files:
         file.write_text("text")
     items = [Item(str(file), "", "", 1) for file in files]
+    config: dict[str, object] = {"paths": [str(tmp_path)]}
     with hanging(monkeypatch, *(file.name for file in files)):
         for item in items[:-1]:
             with pytest.raises(ItemFailed, match="It could not be read within") as failed:
                 await connector.fetch(item)
             assert failed.value.error_code == "read-timeout"
-        with pytest.raises(Transient, match="hangs") as stalled:
-            await connector.fetch(items[-1])
-        assert stalled.value.error_code == "source-stalled"
+        for attempt in (partial(connector.fetch, items[-1]), partial(connector.validate, config)):
+            with pytest.raises(Transient, match="hangs") as stalled:
+                await attempt()
+            assert stalled.value.error_code == "source-stalled"
 
-    with trio.fail_after(10):
-        while connector._hung:
-            await trio.sleep(0.01)
+    await until_back(calls)
     assert await connector.fetch(items[-1]) == b"text"
+
+
+async def until_back(calls: Calls) -> None:
+    with trio.fail_after(10):
+        while calls.hung:
+            await trio.sleep(0.01)  # a thread tells nobody that it has ended
+
+
+class Folder:
+    """A folder whose listing does something before each of its entries."""
+
+    def __init__(self, folder: Any, before_each: Callable[[], None]) -> None:
+        self._folder = folder
+        self._before_each = before_each
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._folder.close()
+
+    def __iter__(self) -> Iterator[os.DirEntry[str]]:
+        for entry in self._folder:
+            self._before_each()
+            yield entry
+
+
+async def test_a_listing_that_never_comes_back_is_named_and_deletes_nothing(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(setup.root, 20)
+    await setup.sync()
+    calls = setup.connector._calls = Calls(seconds=0.2)  # pyright: ignore[reportPrivateUsage]
+    wake = threading.Event()
+    scandir = os.scandir
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", lambda where: Folder(scandir(where), lambda: wake.wait(30)))
+        try:
+            with (
+                trio.fail_after(20),
+                pytest.raises(Transient, match="The listing did not") as stalled,
+            ):
+                async for _ in setup.connector.pages(setup.source.config, None):
+                    pass
+            assert calls.hung == 1
+        finally:
+            wake.set()
+    assert stalled.value.error_code == "source-stalled"
+    await until_back(calls)
+    assert (await setup.sync()).stats.documents_deleted == 0
+
+
+async def test_a_listing_that_is_only_slow_is_waited_for(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(setup.root, 40)
+    setup.connector._calls = Calls(seconds=0.3)  # pyright: ignore[reportPrivateUsage]
+    scandir = os.scandir
+    begun = trio.current_time()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", lambda where: Folder(scandir(where), lambda: time.sleep(0.03)))
+        state = await setup.sync()
+    assert trio.current_time() - begun > 1  # several times what one step may take
+    assert state.stats.documents_added == 40
 
 
 async def test_what_is_only_in_a_cloud_is_never_fetched_and_what_was_read_stays(

@@ -1,7 +1,7 @@
 """Folders of this machine as a source: every regular file below them is an item.
 
-It only ever reads. All calls of the file system run in threads under a limiter of their own; a call that
-hangs (a dead network drive) does not hold up a cancellation.
+It only ever reads. All calls of the file system run in threads of their own; a call that hangs (a dead network
+drive) is given up after a while, and does not hold up a cancellation.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import structlog
 import trio
 
+from sercha.adapters.connectors.localfs_calls import Calls
 from sercha.adapters.connectors.localfs_config import (
     AllowedRoots,
     LocalfsConfig,
@@ -36,18 +37,11 @@ from sercha.adapters.connectors.localfs_walk import (
     away,
 )
 from sercha.adapters.connectors.path_encoding import decode_path
-from sercha.errors import ItemFailed, Transient
+from sercha.errors import ItemFailed
 from sercha.services.ports import Item, ItemPage
 
 PAGE_ITEMS = 200
 COUNT_PAGE_ITEMS = 2_000
-THREADS = 4
-READ_SECONDS = 60.0
-"""For one file of at most 16 MiB. A slow network drive takes a few."""
-HUNG_MAX = THREADS - 1
-"""Reads that have not come back; with more, the source counts as away: no thread would be left to try it."""
-
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -64,17 +58,14 @@ class Localfs:
         file_bytes_max: int = FILE_BYTES_MAX,
         settle_seconds: float = SETTLE_SECONDS,
         now_ns: Callable[[], int] = time.time_ns,
-        limiter: trio.CapacityLimiter | None = None,
-        read_seconds: float = READ_SECONDS,
+        calls: Calls | None = None,
     ) -> None:
         self._allowed = AllowedRoots(allowed_roots, own_data_dir)
         self._page_items = page_items
         self._file_bytes_max = file_bytes_max
         self._settle_seconds = settle_seconds
         self._now_ns = now_ns
-        self._limiter = limiter or trio.CapacityLimiter(THREADS)
-        self._read_seconds = read_seconds
-        self._hung: set[_Call] = set()
+        self._calls = calls or Calls()
         self._roots_seen: dict[Place, Identity] = {}
 
     async def validate(self, config: dict[str, object]) -> dict[str, object]:
@@ -83,9 +74,13 @@ class Localfs:
         Raises:
             Rejected: naming the field or the path; codes ``bad-field``, ``path-not-allowed``,
                 ``path-missing``, ``path-unreadable``.
+            Transient: looking at the paths does not come back (``source-stalled``).
         """
         parsed = LocalfsConfig.parse(config)
-        checked = await self._in_thread(partial(canonical, parsed, self._allowed))
+        try:
+            checked = await self._calls.run(partial(canonical, parsed, self._allowed))
+        except trio.TooSlowError:
+            raise self._calls.stalled("Looking at the paths") from None
         return checked.as_dict()
 
     async def count(self, config: dict[str, object], *, limit: int) -> int | None:
@@ -96,9 +91,7 @@ class Localfs:
             Rejected: the configuration is wrong, or its paths are not allowed any more.
         """
         count = 0
-        async for page in _Pages(
-            partial(self._start, config, None), COUNT_PAGE_ITEMS, self._limiter
-        ):
+        async for page in _Pages(partial(self._start, config, None), COUNT_PAGE_ITEMS, self._calls):
             count += len(page.items)
             if count > limit:
                 return None
@@ -114,7 +107,7 @@ class Localfs:
         tally = Tally()
         start = partial(self._start, config, None, tally.leave_out)
         with trio.move_on_after(seconds):
-            async for page in _Pages(start, self._page_items, self._limiter):
+            async for page in _Pages(start, self._page_items, self._calls):
                 tally.add(page)
             return tally.result(is_whole=True)
         return tally.result(is_whole=False)
@@ -125,10 +118,11 @@ class Localfs:
         Each page is one hop to a thread. After a cancellation the iterator is not to be used any more.
 
         Raises:
-            Transient: a path of the source is missing, unreadable, replaced or not mounted (``source-away``).
+            Transient: a path of the source is missing, unreadable, replaced or not mounted (``source-away``),
+                or the listing does not come on (``source-stalled``).
             Rejected: the configuration is wrong, or its paths are not allowed any more.
         """
-        return _Pages(partial(self._start, config, cursor), self._page_items, self._limiter)
+        return _Pages(partial(self._start, config, cursor), self._page_items, self._calls)
 
     async def fetch(self, item: Item) -> bytes:
         """Read one file whole. Cancelling abandons the read.
@@ -139,22 +133,11 @@ class Localfs:
             Transient: the folder it was listed in is away, this process is out of descriptors, or too many
                 reads have not come back (``source-stalled``).
         """
-        if len(self._hung) >= HUNG_MAX:
-            raise Transient(
-                f"{len(self._hung)} reads have not come back after {self._read_seconds:g} s each:"
-                " the disk or the network drive hangs",
-                code="source-stalled",
-            )
-        call = _Call(partial(self._read, item), self._hung)
-        with trio.move_on_after(self._read_seconds):
-            return await self._in_thread(call.run)
-        call.note_hung()
-        raise ItemFailed(
-            f"It could not be read within {self._read_seconds:g} s.", code="read-timeout"
-        )
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+        try:
+            return await self._calls.run(partial(self._read, item))
+        except trio.TooSlowError:
+            reason = f"It could not be read within {self._calls.seconds:g} s."
+            raise ItemFailed(reason, code="read-timeout") from None
 
     def _start(
         self,
@@ -216,37 +199,13 @@ class Localfs:
                 raise away(place, "it was replaced or unmounted meanwhile")
 
 
-class _Call:
-    """A read in a thread, which may outlive whoever waits for it."""
-
-    def __init__(self, read: Callable[[], bytes], hung: set[_Call]) -> None:
-        self._read = read
-        self._hung = hung
-        self._is_over = False
-
-    def run(self) -> bytes:
-        try:
-            return self._read()
-        finally:
-            self._is_over = True
-            self._hung.discard(self)
-
-    def note_hung(self) -> None:
-        """Count it among those that hang for as long as it does."""
-        self._hung.add(self)
-        if self._is_over:  # it came back just now
-            self._hung.discard(self)
-
-
 class _Pages:
     """The pages of one walk, which begins with the first page."""
 
-    def __init__(
-        self, start: Callable[[], Walk], items_max: int, limiter: trio.CapacityLimiter
-    ) -> None:
+    def __init__(self, start: Callable[[], Walk], items_max: int, calls: Calls) -> None:
         self._start = start
         self._items_max = items_max
-        self._limiter = limiter
+        self._calls = calls
         self._walk: Walk | None = None
         self._is_done = False
 
@@ -258,11 +217,15 @@ class _Pages:
             raise StopAsyncIteration
         # Should the hop be cancelled or fail, there is no going on from the middle of a page.
         self._is_done = True
-        page = await trio.to_thread.run_sync(
-            self._next_page, limiter=self._limiter, abandon_on_cancel=True
-        )
+        try:
+            page = await self._calls.run(self._next_page, self._steps)
+        except trio.TooSlowError:
+            raise self._calls.stalled("The listing") from None
         self._is_done = page.cursor is None
         return page
+
+    def _steps(self) -> int:
+        return -1 if self._walk is None else self._walk.steps
 
     def _next_page(self) -> ItemPage:
         if self._walk is None:

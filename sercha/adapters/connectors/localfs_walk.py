@@ -130,6 +130,8 @@ class Walk:
         self._after = after
         self._found = self._walk("" if after is None else after)
         self._unknown: str | None = None
+        self.steps = 0
+        """How many entries were looked at; from another thread, it tells a slow walk from one that hangs."""
 
     def next_page(self, items_max: int) -> ItemPage:
         """Return up to *items_max* items and issues.
@@ -219,12 +221,16 @@ class Walk:
         try:
             if is_placeholder(os.fstat(descriptor)):
                 raise _OnlyInCloud
+            listed: list[tuple[bytes, os.DirEntry[str]]] = []
             with os.scandir(descriptor) as entries:
-                listed = [(os.fsencode(entry.name), entry) for entry in entries]
+                for entry in entries:
+                    self.steps += 1
+                    listed.append((os.fsencode(entry.name), entry))
             if not folder.is_root and _is_made_by_tools(descriptor, {name for name, _ in listed}):
                 self._rules.on_left_out(TOOLS)
                 return []
             for name, entry in listed:
+                self.steps += 1
                 is_folder = entry.is_dir(follow_symlinks=False)
                 text = encode_name(name)
                 key = folder.key + text + ("/" if is_folder else "")
