@@ -41,7 +41,7 @@ MODULES = {
     "vespa": "vespa",
 }
 """Which module of this package has a command or a group of commands. Only that one is imported: a health check that
-runs every ten seconds must not cost what all of them need."""
+runs all day must not cost what all of them need."""
 
 
 def _print_version(is_asked: bool) -> None:

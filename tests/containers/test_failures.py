@@ -16,6 +16,8 @@ pytestmark = pytest.mark.containers
 REQUESTS = 60
 """How many requests go by between two disturbances, at least."""
 PAUSE = 5.0
+THINKING = 0.1
+"""Seconds between a client's requests: without them the load alone fills the machine."""
 APIS = [name for name in SERVICES if "api" in name]
 WORKERS = [name for name in SERVICES if "worker" in name]
 NETWORKS = {"sercha-api-1": "front", "sercha-worker-1": "data"}
@@ -80,7 +82,13 @@ async def restart(run: Disturbed, service: str) -> None:
 
 async def disturb(deployment: Deployment, what: Sequence[tuple[Disturbance, str]]) -> Load:
     """Do one thing after another to a deployment under load; each is healed before the next."""
-    load = Load(deployment, queries=("handbook", "zephyrous"), readers=4, writers=2)
+    load = Load(
+        deployment,
+        queries=("handbook", "zephyrous"),
+        readers=4,
+        writers=2,
+        pause=THINKING,
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(load.run)
         run = Disturbed(deployment, load)

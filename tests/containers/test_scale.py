@@ -21,7 +21,7 @@ def scaled(small: Deployment) -> Deployment:
 
 
 async def test_scaling_up_and_down_fails_no_request(scaled: Deployment) -> None:
-    load = Load(scaled, queries=("handbook", "zephyrous"), readers=4, writers=2)
+    load = Load(scaled, queries=("handbook", "zephyrous"), readers=4, writers=2, pause=0.1)
     async with trio.open_nursery() as nursery:
         await nursery.start(load.run)
         for apis, workers in ((4, 3), (1, 1), (3, 2)):

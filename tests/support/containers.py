@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -114,6 +114,10 @@ class Deployment:
     def make_secrets(self) -> dict[str, str]:
         """Write ``.env`` as the manual says, and return what is in it."""
         run(["./make-secrets"], cwd=self.home, env=self.environ)
+        return self.secrets()
+
+    def secrets(self) -> dict[str, str]:
+        """Return what is in ``.env``."""
         lines = (self.home / ".env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
 
@@ -132,20 +136,30 @@ class Deployment:
             if states and all(state in ("healthy", "exited 0") for state in states.values()):
                 return
             assert time.monotonic() < until, f"{states}\n{self.compose('logs', '--tail', '20')}"
-            time.sleep(0.2)  # the engine tells nobody: it is asked
+            time.sleep(0.5)  # the engine tells nobody: it is asked
 
     def states(self, *services: str) -> dict[str, str]:
         """Return the state of each container by its name."""
         states: dict[str, str] = {}
-        for line in self.compose("ps", "--all", "--format", "json", *services).splitlines():
-            found = json.loads(line)
-            state = found["Health"] or found["State"]
-            states[found["Name"]] = f"exited {found['ExitCode']}" if state == "exited" else state
+        for _, service, name, status in self._containers():
+            if services and service not in services:
+                continue
+            found = re.search(r"\((healthy|unhealthy|health: starting)\)", status)
+            ended = re.match(r"Exited \((\d+)\)", status)
+            states[name] = found[1] if found else f"exited {ended[1]}" if ended else status
         return states
 
     def container(self, service: str) -> str:
         """Return the id of a service's container."""
-        return self.compose("ps", "--all", "-q", service).split()[0]
+        return next(found for found, name, *_ in self._containers() if name == service)
+
+    def _containers(self) -> list[list[str]]:
+        """Return id, service, name and status of each container, by a command that costs little: it is asked often."""
+        labels = (f"project={self.project}", "oneoff=False")
+        filters = [f"--filter=label=com.docker.compose.{label}" for label in labels]
+        columns = '{{.ID}}\t{{.Label "com.docker.compose.service"}}\t{{.Names}}\t{{.Status}}'
+        lines = docker("ps", "--all", "--no-trunc", *filters, "--format", columns).splitlines()
+        return [line.split("\t") for line in lines]
 
     def address(self, service: str, network: str) -> str:
         """Return the address of a service's container in one of the networks."""
@@ -183,12 +197,11 @@ class Deployment:
         """Ask PostgreSQL."""
 
         def ask() -> list[tuple[object, ...]]:
-            secret = self.compose("exec", "-T", "postgres", "printenv", "POSTGRES_PASSWORD").strip()
             with psycopg.connect(
                 host=self.address("postgres", "data"),
                 user="sercha",
                 dbname="sercha",
-                password=secret,
+                password=self.secrets()["POSTGRES_PASSWORD"],
                 autocommit=True,
             ) as connection:
                 cursor = connection.execute(statement.encode(), parameters or None)

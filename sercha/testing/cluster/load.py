@@ -16,7 +16,6 @@ import httpx
 import trio
 
 SAMPLES_MAX = 20
-PAUSE = 0.002
 
 
 class Target(Protocol):
@@ -71,6 +70,8 @@ class Load:
     writers: int = 3
     queries: tuple[str, ...] = ("search",)
     requests_max: int = 1_000_000
+    pause: float = 0.002
+    """Seconds between an answer and the client's next request."""
     report: LoadReport = field(default_factory=LoadReport)
     _prefix: str = field(default_factory=lambda: secrets.token_hex(4))
     _began: float = 0.0
@@ -121,7 +122,7 @@ class Load:
                 query = self.queries[turn % len(self.queries)]
                 turn += 1
                 await self._ask(client, "/api/v1/search", {"query": query, "limit": 20}, 200)
-                await trio.sleep(PAUSE)
+                await trio.sleep(self.pause)
 
     async def _write(self, number: int) -> None:
         async with self.target.client(connections=1) as client:
@@ -138,7 +139,7 @@ class Load:
                 }
                 is_written = await self._ask(client, "/api/v1/schedules", body, 201)
                 (self.report.written if is_written else self.report.unknown).append(name)
-                await trio.sleep(PAUSE)
+                await trio.sleep(self.pause)
 
     def _goes_on(self) -> bool:
         return not self._is_over.is_set() and self.report.sent < self.requests_max
