@@ -15,7 +15,16 @@ from sercha.domain.task import Outcome
 from sercha.errors import ClaimLost, Transient
 from sercha.services.attempt import Interrupted
 from sercha.services.ports import Item, ItemPage
-from tests.support.syncing import KINDS, TEXT_CHARS_MAX, Pages, Setup, fill, setup_on
+from tests.support.syncing import (
+    KINDS,
+    TEXT_CHARS_MAX,
+    Pages,
+    Setup,
+    fill,
+    one_by_one,
+    read_one,
+    setup_on,
+)
 
 
 @pytest.fixture
@@ -211,9 +220,9 @@ async def test_a_source_removed_during_its_sync_leaves_nothing_behind(setup: Set
     async def fetch_and_remove(item: Item) -> bytes:
         setup.connector.fetch = fetch  # type: ignore[method-assign]
         await setup.rules.remove(setup.source.id)
-        return await fetch(item)
+        return await read_one(fetch, item)
 
-    setup.connector.fetch = fetch_and_remove  # type: ignore[method-assign]
+    setup.connector.fetch = one_by_one(fetch_and_remove)  # type: ignore[method-assign]
     with pytest.raises(ClaimLost):
         await setup.attempt(claim)
 

@@ -21,7 +21,7 @@ from sercha.services.ports import Item
 from sercha.services.ports.task_admin import TaskFilter
 from sercha.services.sync_all import SyncAll
 from sercha.services.task_kinds import sync_task, task_of
-from tests.support.syncing import Setup, fill, setup_on
+from tests.support.syncing import Setup, fill, one_by_one, read_one, setup_on
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ class Watch:
         async def fetch_behind_gate(item: Item) -> bytes:
             self.at_gate.set()
             await self.gate.wait()
-            return await fetch(item)
+            return await read_one(fetch, item)
 
-        setup.connector.fetch = fetch_behind_gate  # type: ignore[method-assign]
+        setup.connector.fetch = one_by_one(fetch_behind_gate)  # type: ignore[method-assign]
 
     async def __call__(self, attempt: Attempt) -> None:
         source_id = str(attempt.claim.payload["source_id"])
@@ -218,9 +218,9 @@ async def test_a_pause_that_a_claim_slipped_by_ends_the_sync_at_its_next_commit(
         fetched += 1
         if fetched == 15:  # the first item of the third page
             await setup.truth.value("UPDATE source SET enabled = false")
-        return await fetch(item)
+        return await read_one(fetch, item)
 
-    setup.connector.fetch = fetch_and_pause  # type: ignore[method-assign]
+    setup.connector.fetch = one_by_one(fetch_and_pause)  # type: ignore[method-assign]
     await setup.attempt(claim)
 
     assert (fetched, len(await setup.paths())) == (21, 14)

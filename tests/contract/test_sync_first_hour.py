@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,7 +23,7 @@ from sercha.adapters.connectors.localfs_calls import HUNG_MAX, Calls
 from sercha.domain.source import IssueKind, ItemIssue, SyncStatus
 from sercha.errors import ItemFailed, Transient
 from sercha.services.ports import Item, ItemPage
-from tests.support.syncing import Pages, Setup, fill, setup_on
+from tests.support.syncing import Pages, Setup, fill, read_one, setup_on
 
 NOBODY = 65534
 
@@ -161,15 +161,18 @@ async def test_a_disk_that_hangs_as_a_whole_is_named_and_tried_again(
     with hanging(monkeypatch, *(file.name for file in files)):
         for item in items[:-1]:
             with pytest.raises(ItemFailed, match="It could not be read within") as failed:
-                await connector.fetch(item)
+                await read_one(connector.fetch, item)
             assert failed.value.error_code == "read-timeout"
-        for attempt in (partial(connector.fetch, items[-1]), partial(connector.validate, config)):
+        for attempt in (
+            partial(read_one, connector.fetch, items[-1]),
+            partial(connector.validate, config),
+        ):
             with pytest.raises(Transient, match="hangs") as stalled:
                 await attempt()
             assert stalled.value.error_code == "source-stalled"
 
     await until_back(calls)
-    assert await connector.fetch(items[-1]) == b"text"
+    assert await read_one(connector.fetch, items[-1]) == b"text"
 
 
 async def until_back(calls: Calls) -> None:
@@ -247,9 +250,9 @@ async def test_what_is_only_in_a_cloud_is_never_fetched_and_what_was_read_stays(
     opened: list[str] = []
     fetch = setup.connector.fetch
 
-    async def watched(item: Item) -> bytes:
-        opened.append(item.external_id)
-        return await fetch(item)
+    async def watched(items: Sequence[Item]) -> Sequence[bytes | ItemFailed]:
+        opened.extend(item.external_id for item in items)
+        return await fetch(items)
 
     for module in (localfs_open, localfs_walk):
         monkeypatch.setattr(module, "is_placeholder", lambda status: status.st_ino in away)
@@ -270,7 +273,7 @@ async def test_what_is_only_in_a_cloud_is_never_fetched_and_what_was_read_stays(
     assert "cloud" in found["new.md"].reason
     assert {issue.kind for issue in found.values()} == {IssueKind.FAILED}
     with pytest.raises(ItemFailed, match="cloud"):
-        await fetch(Item(str(setup.root / "new.md"), "", "", 1))
+        await read_one(fetch, Item(str(setup.root / "new.md"), "", "", 1))
 
 
 class JumpingClock:

@@ -14,7 +14,7 @@ from sercha.domain.task import Claim, Outcome, TaskState
 from sercha.errors import ItemFailed, Transient
 from sercha.services.ports import Item, ItemPage
 from sercha.services.task_kinds import SYNC_TRIES_MAX
-from tests.support.syncing import Pages, Setup, fill, setup_on
+from tests.support.syncing import Pages, Setup, fill, one_by_one, read_one, setup_on
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ async def test_an_item_that_fails_waits_longer_each_time_and_stalls_nothing(setu
             asked += 1
             if is_bad:
                 raise ItemFailed("The disk says no.")
-        return await fetch(item)
+        return await read_one(fetch, item)
 
     async def backoff() -> tuple[object, object]:
         due = "round(extract(epoch FROM retry_at - last_seen_at))::integer"
@@ -191,7 +191,7 @@ async def test_an_item_that_fails_waits_longer_each_time_and_stalls_nothing(setu
             await value(f"SELECT {due} FROM item_issue"),
         )
 
-    setup.connector.fetch = fetch_all_but_one  # type: ignore[method-assign]
+    setup.connector.fetch = one_by_one(fetch_all_but_one)  # type: ignore[method-assign]
     first = await setup.sync()
     assert (first.status, first.stats.documents_added) == (SyncStatus.COMPLETED, 19)
     assert (first.stats.errors, first.cursor, await backoff()) == (1, None, (1, 60))
@@ -220,9 +220,9 @@ async def test_an_item_that_failed_and_changed_is_read_at_once(setup: Setup) -> 
     async def fail_one(item: Item) -> bytes:
         if item.external_id == str(file):
             raise ItemFailed("The disk says no.")
-        return await fetch(item)
+        return await read_one(fetch, item)
 
-    setup.connector.fetch = fail_one  # type: ignore[method-assign]
+    setup.connector.fetch = one_by_one(fail_one)  # type: ignore[method-assign]
     assert (await setup.sync()).stats.errors == 1
     setup.connector.fetch = fetch  # type: ignore[method-assign]
     file.write_text("another text")

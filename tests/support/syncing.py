@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -15,8 +15,9 @@ from sercha.adapters.parsing.text import PlainTextExtractor
 from sercha.adapters.postgres.schedules import PostgresScheduleStore
 from sercha.domain.source import ProviderType, Source, SyncState
 from sercha.domain.task import Claim, Outcome, TaskKind
+from sercha.errors import ItemFailed
 from sercha.services.attempt import Attempt
-from sercha.services.ports import ItemPage, TextExtractor
+from sercha.services.ports import Item, ItemPage, TextExtractor
 from sercha.services.sources import Sources
 from sercha.services.sync import SyncSource
 from sercha.services.task_kinds import sync_task
@@ -127,6 +128,29 @@ async def setup_on(
         source = await truth.add_source(paths=[str(root)])
         connector = Localfs([root], None, page_items=page_items, settle_seconds=0)
         yield Setup(truth, root, source, connector, extractor)
+
+
+Fetch = Callable[[Sequence[Item]], Awaitable[Sequence[bytes | ItemFailed]]]
+
+
+async def read_one(fetch: Fetch, item: Item) -> bytes:
+    """Return what an item holds, or raise why it cannot be read."""
+    (outcome,) = await fetch([item])
+    if isinstance(outcome, ItemFailed):
+        raise outcome
+    return outcome
+
+
+def one_by_one(read: Callable[[Item], Awaitable[bytes]]) -> Fetch:
+    """Return a connector's `fetch` that asks *read* for one item at a time."""
+
+    async def fetch(items: Sequence[Item]) -> Sequence[bytes | ItemFailed]:
+        try:
+            return [await read(items[0])]
+        except ItemFailed as failure:
+            return [failure]
+
+    return fetch
 
 
 class Pages:

@@ -7,14 +7,16 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from sercha.adapters.connectors import localfs_open
-from sercha.adapters.connectors.localfs import Localfs
+from sercha.adapters.connectors import localfs, localfs_open
+from sercha.adapters.connectors.localfs import TOGETHER_BYTES_MAX, Localfs
 from sercha.errors import ItemFailed, Rejected, Transient
 from sercha.services.ports import Item
+from tests.support.syncing import read_one
 from tests.unit.test_localfs import as_ordinary_user, fill, open_path, walk
 
 __all__ = ["open_path"]
@@ -26,7 +28,7 @@ async def listed(connector: Localfs, root: Path) -> Item:
 
 async def refused(connector: Localfs, item: Item) -> ItemFailed:
     with trio.fail_after(20), pytest.raises(ItemFailed) as caught:
-        await connector.fetch(item)
+        await read_one(connector.fetch, item)
     return caught.value
 
 
@@ -42,13 +44,13 @@ async def test_files_with_odd_names_are_read(tmp_path: Path, name: bytes) -> Non
     connector = Localfs([tmp_path])
     item = await listed(connector, tmp_path)
     assert not set(map(ord, item.external_id)) & {*range(32), 127}
-    assert await connector.fetch(item) == b"content"
+    assert await read_one(connector.fetch, item) == b"content"
 
 
 async def test_empty_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     connector = Localfs([tmp_path])
-    assert await connector.fetch(await listed(connector, tmp_path)) == b""
+    assert await read_one(connector.fetch, await listed(connector, tmp_path)) == b""
 
 
 async def test_vanished_file_is_told_from_a_source_that_went_away(tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ async def test_vanished_file_is_told_from_a_source_that_went_away(tmp_path: Path
     assert (await refused(connector, item)).error_code == "vanished"
     shutil.rmtree(tmp_path / "root")
     with pytest.raises(Transient) as caught:
-        await connector.fetch(item)
+        await read_one(connector.fetch, item)
     assert caught.value.error_code == "source-away"
 
 
@@ -110,7 +112,7 @@ async def test_unreadable_file_is_a_failure(open_path: Path) -> None:
     fill(open_path, "a", "b")
     connector = Localfs([open_path])
     item = await listed(connector, open_path)
-    await connector.fetch(item)
+    await read_one(connector.fetch, item)
     (open_path / "a").chmod(0)
     with as_ordinary_user():
         failure = await refused(connector, item)
@@ -121,7 +123,7 @@ async def test_file_that_grew_over_the_limit_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 100)
     connector = Localfs([tmp_path], file_bytes_max=100)
     item = await listed(connector, tmp_path)
-    assert await connector.fetch(item) == b"x" * 100
+    assert await read_one(connector.fetch, item) == b"x" * 100
     (tmp_path / "a").write_bytes(b"x" * 101)
     failure = await refused(connector, item)
     assert (failure.error_code, failure.is_skip) == ("too-large", True)
@@ -144,7 +146,7 @@ async def test_file_that_changes_while_it_is_read_is_read_again(
         return piece
 
     monkeypatch.setattr(localfs_open.os, "read", write_first)
-    assert (await connector.fetch(item)).startswith(b"newe")
+    assert (await read_one(connector.fetch, item)).startswith(b"newe")
     monkeypatch.undo()
     assert (await listed(connector, tmp_path)).fingerprint != item.fingerprint
 
@@ -254,7 +256,7 @@ async def test_allowed_root_can_be_a_file_or_a_link(tmp_path: Path) -> None:
     fill(tmp_path, "real/a", "real/b")
     (tmp_path / "link").symlink_to("real")
     one = Localfs([tmp_path / "real/a"])
-    assert await one.fetch(await listed(one, tmp_path / "real/a")) == b"This is real/a.\n"
+    assert await read_one(one.fetch, await listed(one, tmp_path / "real/a")) == b"This is real/a.\n"
     with pytest.raises(Rejected, match="outside"):
         await one.validate({"paths": [f"{tmp_path}/real"]})
     through_link = Localfs([tmp_path / "link"])
@@ -275,10 +277,45 @@ async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     before = len(os.listdir("/dev/fd"))
     for page in await walk(connector, tmp_path / "root"):
         for item in page.items:
-            await connector.fetch(item)
+            await read_one(connector.fetch, item)
     for name in ("root/data/c", "root/link", "root/link/passwd", "root/missing", "root/a"):
         await refused(connector, item_of(tmp_path / name))
     assert len(os.listdir("/dev/fd")) == before
+
+
+async def test_files_are_read_together_until_enough_is_held(tmp_path: Path) -> None:
+    sizes = {"a": 10, "b": TOGETHER_BYTES_MAX - 10, "d": 5}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(name.encode() * size)
+    connector = Localfs([tmp_path])
+    items = [item_of(tmp_path / name) for name in ("a", "missing", "b", "d")]
+
+    first, failed, second = await connector.fetch(items)
+
+    assert (first, second) == (b"a" * 10, b"b" * sizes["b"])
+    assert isinstance(failed, ItemFailed)
+    assert failed.error_code == "vanished"
+    assert await connector.fetch(items[3:]) == [b"d" * 5]
+
+
+async def test_what_was_read_before_the_source_went_away_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "root/a", "root/b", "root/c")
+    connector = Localfs([tmp_path])
+    (page,) = await walk(connector, tmp_path / "root")
+    read = localfs.read_place
+
+    def read_and_remove(place: localfs_open.Place, *rest: Any) -> bytes:
+        content = read(place, *rest)
+        if place.path.endswith(b"/b"):
+            shutil.rmtree(tmp_path / "root")
+        return content
+
+    monkeypatch.setattr(localfs, "read_place", read_and_remove)
+    assert await connector.fetch(page.items) == [b"This is root/a.\n", b"This is root/b.\n"]
+    with pytest.raises(Transient):
+        await connector.fetch(page.items[2:])
 
 
 async def test_cancelled_read_does_not_wait_for_the_disk(
@@ -300,7 +337,7 @@ async def test_cancelled_read_does_not_wait_for_the_disk(
     monkeypatch.setattr(localfs_open, "status_of", hang)
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(connector.fetch, item)
+            nursery.start_soon(connector.fetch, [item])
             await hung.wait()
             nursery.cancel_scope.cancel()
     wake.set()

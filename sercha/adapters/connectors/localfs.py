@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -37,11 +37,13 @@ from sercha.adapters.connectors.localfs_walk import (
     away,
 )
 from sercha.adapters.connectors.path_encoding import decode_path
-from sercha.errors import ItemFailed
+from sercha.errors import ItemFailed, Transient
 from sercha.services.ports import Item, ItemPage
 
 PAGE_ITEMS = 200
 COUNT_PAGE_ITEMS = 2_000
+TOGETHER_BYTES_MAX = 1024 * 1024
+"""Files are read together until these are held."""
 
 log = structlog.get_logger()
 
@@ -124,20 +126,23 @@ class Localfs:
         """
         return _Pages(partial(self._start, config, cursor), self._page_items, self._calls)
 
-    async def fetch(self, item: Item) -> bytes:
-        """Read one file whole. Cancelling abandons the read.
+    async def fetch(self, items: Sequence[Item]) -> Sequence[bytes | ItemFailed]:
+        """Read files whole, small ones together. Cancelling abandons the read.
+
+        A file fails with ``vanished``, ``unreadable``, ``not-a-file``, ``too-large``, ``path-not-allowed``,
+        ``own-data``, ``placeholder`` or ``read-timeout``.
 
         Raises:
-            ItemFailed: ``vanished``, ``unreadable``, ``not-a-file``, ``too-large``, ``path-not-allowed``,
-                ``own-data``, ``placeholder``, ``read-timeout``.
-            Transient: the folder it was listed in is away, this process is out of descriptors, or too many
+            Transient: the folder the first was listed in is away, this process is out of descriptors, or too many
                 reads have not come back (``source-stalled``).
         """
+        reading = _Reading(self._read, items)
         try:
-            return await self._calls.run(partial(self._read, item))
+            await self._calls.run(reading.run, lambda: len(reading.outcomes))
         except trio.TooSlowError:
             reason = f"It could not be read within {self._calls.seconds:g} s."
-            raise ItemFailed(reason, code="read-timeout") from None
+            return [*reading.outcomes, ItemFailed(reason, code="read-timeout")]
+        return reading.outcomes
 
     def _start(
         self,
@@ -197,6 +202,37 @@ class Localfs:
                 is_same = False
             if not is_same:
                 raise away(place, "it was replaced or unmounted meanwhile")
+
+
+class _Reading:
+    """Several reads in a thread; what came of those that are done is seen from outside at any time."""
+
+    def __init__(self, read: Callable[[Item], bytes], items: Sequence[Item]) -> None:
+        self._read = read
+        self._items = items
+        self.outcomes: list[bytes | ItemFailed] = []
+
+    def run(self) -> None:
+        """Read until enough is held.
+
+        Raises:
+            Transient: the first cannot be read now; a later one is left to the next call.
+        """
+        held = 0
+        for item in self._items:
+            try:
+                content = self._read(item)
+            except ItemFailed as failure:
+                self.outcomes.append(failure)
+                continue
+            except Transient:
+                if self.outcomes:
+                    return
+                raise
+            self.outcomes.append(content)
+            held += len(content)
+            if held >= TOGETHER_BYTES_MAX:
+                return
 
 
 class _Pages:

@@ -16,6 +16,9 @@ HUNG_MAX = THREADS - 1
 SECONDS = 60.0
 """For one step: a file of at most 16 MiB, an entry of a folder. A slow network drive takes a few."""
 
+LOOKS = 4
+"""How many times a call that hangs is looked at until it is given up."""
+
 T = TypeVar("T")
 
 
@@ -31,7 +34,7 @@ class Calls:
 
     @property
     def seconds(self) -> float:
-        """How long a call may make no progress; up to twice as long when it makes some at first."""
+        """How long a call may make no progress, to a quarter of it."""
         return self._seconds
 
     @property
@@ -45,7 +48,7 @@ class Calls:
         Cancelling gives the call up at once.
 
         Raises:
-            trio.TooSlowError: it did no step for `seconds`; it is given up.
+            trio.TooSlowError: it did no step for `seconds`, nor within these a thread came free; it is given up.
             Transient: too many calls hang already (``source-stalled``).
         """
         if self.hung >= HUNG_MAX:
@@ -70,15 +73,13 @@ class Calls:
             code="source-stalled",
         )
 
-    async def _watch(self, progress: Callable[[], int], scope: trio.CancelScope) -> None:
-        before = progress()
-        while True:
-            await trio.sleep(self._seconds)
-            now = progress()
-            if now == before:
-                scope.cancel("no progress")
-                return
-            before = now
+    async def _watch(self, steps: Callable[[], int], scope: trio.CancelScope) -> None:
+        before, looks = steps(), 0
+        while looks < LOOKS:
+            await trio.sleep(self._seconds / LOOKS)
+            now = steps()
+            before, looks = now, looks + 1 if now == before else 0
+        scope.cancel("no progress")
 
 
 class _Call(Generic[T]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -11,6 +11,7 @@ from sercha.domain.document import (
     ExtractedText,
 )
 from sercha.domain.source import ItemIssue
+from sercha.errors import ItemFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,14 @@ class Connector(Protocol):
         """
         ...
 
-    async def fetch(self, item: Item) -> bytes:
-        """Read one item.
+    async def fetch(self, items: Sequence[Item]) -> Sequence[bytes | ItemFailed]:
+        """Read items: what they hold, or why one could not be read, for the first so many of them, at least one.
+
+        How many is up to the source: a folder reads small files together, as going to a thread and back takes
+        longer than each of them.
 
         Raises:
-            ItemFailed: with the reason; the sync goes on with the next item.
+            Transient: the source is away as a whole; the sync ends and is tried again.
         """
         ...
 
