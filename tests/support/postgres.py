@@ -171,6 +171,7 @@ class PostgresServer:
         bin_dir: Path | None = None,
         files: Mapping[str, bytes] | None = None,
         hba: Sequence[str] = HBA,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.account = room.account
         self.password = room.password
@@ -181,6 +182,7 @@ class PostgresServer:
         self.port = free_port()
         self.log = self.data_dir.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
+        self._environment = {**os.environ, **(environment or {})}
         for name, content in (files or {}).items():
             self.put_file(name, content)
         self.put_file("pg_hba.conf", "\n".join([*hba, ""]).encode())
@@ -246,6 +248,7 @@ class PostgresServer:
                 self._process = subprocess.Popen(
                     [str(self.bin_dir / "postgres"), "-D", str(self.data_dir)],
                     cwd="/",
+                    env=self._environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

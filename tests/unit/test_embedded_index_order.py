@@ -6,9 +6,10 @@ import random
 import uuid
 from pathlib import Path
 
+import pytest
 import tantivy
 
-from sercha.adapters.embedded_index import EmbeddedIndex, open_embedded_index
+from sercha.adapters.embedded_index import EmbeddedIndex, open_embedded_index, searching
 from sercha.adapters.embedded_index.engine import top
 from sercha.adapters.embedded_index.entries import build_schema, entries, register_analyzers
 from sercha.adapters.embedded_index.queries import SCORE_SUM_MAX, QueryBuilder
@@ -97,6 +98,30 @@ async def test_copies_with_different_histories_give_the_same_results_in_the_same
             text = random_query(rng)
             query = parse_query(text, limit=rng.choice([1, 10, 100]), offset=rng.choice([0, 0, 7]))
             assert await tidy.search(query, EVERYONE) == await worn.search(query, EVERYONE), text
+
+
+@pytest.mark.parametrize("first", [1, 10**9])
+async def test_among_many_equals_the_lowest_documents_are_found(
+    tmp_path: Path, seed: int, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever they lie in the segments, and with no look at all of them."""
+    rng = random.Random(seed)
+    numbers = rng.sample(range(first, first + 2_000), 600)
+    equals = {number: document(random.Random(rng.randrange(3)), number, 1) for number in numbers}
+    changes = [Change(DocumentId(number), it) for number, it in equals.items()]
+    async with open_embedded_index(tmp_path / "index") as index:
+        while changes:
+            size = rng.choice([10, 50, 200])
+            await index.apply(changes[:size], None)
+            del changes[:size]
+        for _ in range(60):
+            text = random_query(rng)
+            query = parse_query(text, limit=rng.choice([1, 3, 20]), offset=rng.choice([0, 0, 7]))
+            monkeypatch.setattr(searching, "FETCHED_MIN", 10_000)
+            whole = await index.search(query, EVERYONE)
+            for fetched in (4, 32, 150):
+                monkeypatch.setattr(searching, "FETCHED_MIN", fetched)
+                assert await index.search(query, EVERYONE) == whole, (text, fetched)
 
 
 def test_highest_score_is_still_added_exactly_by_a_float_of_32_bits() -> None:

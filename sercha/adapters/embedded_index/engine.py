@@ -12,6 +12,9 @@ from typing import Protocol, cast
 
 import tantivy
 
+Hit = tuple[int, tantivy.DocAddress]
+"""A whole-number score, and where the entry is."""
+
 
 class EngineFailure(Exception):
     """Tantivy failed: damaged files, a full disk, or a bug. Never leaves this package."""
@@ -34,9 +37,7 @@ def guarded(doing: str) -> Generator[None]:
         raise
 
 
-def top(
-    searcher: tantivy.Searcher, query: tantivy.Query, limit: int
-) -> tuple[list[tuple[int, tantivy.DocAddress]], int]:
+def top(searcher: tantivy.Searcher, query: tantivy.Query, limit: int) -> tuple[list[Hit], int]:
     """The best *limit* entries as (whole-number score, address), and how many match in all."""
     result = searcher.search(query, limit=max(1, limit), count=True)
     hits = [(round(cast("float", score)), address) for score, address in result.hits]

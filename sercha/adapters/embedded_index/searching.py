@@ -1,7 +1,7 @@
 """One search over one state of the index: rank documents, then choose the chunk of each that is shown.
 
-The order is (-score, document id) whatever the layout of the segments: hits that tie with the last one of
-the page are all fetched before the page is cut.
+The order is (-score, document id) whatever the layout of the segments. Tantivy orders what ties by its place in
+them, so a page that ends among equals is asked for again with a ceiling on the id, until all ties below it are seen.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import tantivy
+from tantivy import FieldType, Occur, Query
 
 from sercha.adapters.embedded_index import engine
 from sercha.adapters.embedded_index.queries import QueryBuilder
@@ -22,8 +23,8 @@ from sercha.services.ports import IndexHit, IndexPage
 EMPTY = IndexPage((), 0)
 CHUNKS_FETCHED = 2_000
 """Chunks read at once to choose the best ones of a page."""
-TIES_FETCHED = 4_000
-"""Documents read at once when the page ends among equals."""
+FETCHED_MIN = 1000
+"""Entries read at once: so many cost little more than one, and often show that the page ends among no equals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,9 @@ def search(
     if documents is None:
         return EMPTY
     end = min(query.offset + query.limit, WINDOW_MAX)
-    ranked, total = best(searcher, documents, "document_id", end, end + 1)
+    ranked, total = best(schema, searcher, documents, "document_id", end)
     page = ranked[query.offset : end]
-    chunks = best_chunks(searcher, builder, [hit.number for hit in page])
+    chunks = best_chunks(schema, searcher, builder, [hit.number for hit in page])
     hits = tuple(
         IndexHit(DocumentId(hit.number), chunks.get(hit.number, 0), hit.score / builder.scale)
         for hit in page
@@ -58,7 +59,10 @@ def search(
 
 
 def best_chunks(
-    searcher: tantivy.Searcher, builder: QueryBuilder, numbers: Sequence[int]
+    schema: tantivy.Schema,
+    searcher: tantivy.Searcher,
+    builder: QueryBuilder,
+    numbers: Sequence[int],
 ) -> dict[int, int]:
     """Of each document the chunk with most of the query, the first among equals.
 
@@ -80,23 +84,42 @@ def best_chunks(
     if len(hits) < total:
         for number in numbers:
             if number not in chosen or chosen[number][0] == -hits[-1][0]:
-                alone, _ = best(
-                    searcher, builder.chunks([number]), "chunk_position", 1, CHUNKS_FETCHED
-                )
+                alone, _ = best(schema, searcher, builder.chunks([number]), "chunk_position", 1)
                 chosen[number] = (-alone[0].score, alone[0].number) if alone else (0, 0)
     return {number: position for number, (_, position) in chosen.items()}
 
 
 def best(
-    searcher: tantivy.Searcher, query: tantivy.Query, field: str, wanted: int, fetched: int
+    schema: tantivy.Schema, searcher: tantivy.Searcher, query: Query, field: str, wanted: int
 ) -> tuple[list[_Ranked], int]:
     """The first *wanted* entries by (-score, the number in *field*), and how many match in all."""
-    while True:
-        hits, total = engine.top(searcher, query, fetched)
-        if len(hits) <= wanted or len(hits) >= total or hits[-1][0] < hits[wanted - 1][0]:
-            break
-        fetched = max(fetched * 4, TIES_FETCHED)
-    numbers = engine.integers(searcher, field, [address for _, address in hits])
-    ranked = [_Ranked(score, number) for (score, _), number in zip(hits, numbers, strict=True)]
+    fetched = max(4 * wanted, FETCHED_MIN)
+    hits, total = engine.top(searcher, query, fetched)
+    last = hits[min(wanted, len(hits)) - 1][0] if hits else 0
+    above = [hit for hit in hits if hit[0] > last]
+    numbers = engine.integers(searcher, field, [address for _, address in above])
+    ranked = [_Ranked(score, number) for (score, _), number in zip(above, numbers, strict=True)]
     ranked.sort(key=lambda hit: (-hit.score, hit.number))
-    return ranked[:wanted], total
+    tied = _tied(searcher, field, hits, last)
+    missing = wanted - len(above)
+    found = total
+    while hits and len(hits) < found and hits[-1][0] == last:
+        # The lowest of all ties are not above the lowest of those that were seen. Mostly they are far below: where
+        # numbers are spread evenly, half of what is fetched lies below the first of these two.
+        ceiling = tied[missing - 1]
+        for highest in (ceiling * (fetched // 2) // found, ceiling):
+            span = Query.range_query(schema, field, FieldType.Integer, None, highest)
+            condition = (Occur.Must, Query.const_score_query(span, 0.0))
+            both = Query.boolean_query([(Occur.Must, query), condition])
+            hits, found = engine.top(searcher, both, fetched)
+            tied = _tied(searcher, field, hits, last)
+            if len(tied) >= missing:
+                break
+    return [*ranked, *(_Ranked(last, number) for number in tied[:missing])], total
+
+
+def _tied(
+    searcher: tantivy.Searcher, field: str, hits: Sequence[engine.Hit], score: int
+) -> list[int]:
+    addresses = [address for each, address in hits if each == score]
+    return sorted(engine.integers(searcher, field, addresses))

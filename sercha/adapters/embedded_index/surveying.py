@@ -45,7 +45,7 @@ def survey(
     if ranked:
         documents = builder.documents(principals, builder.filters(query))
         assert documents is not None, "what may be found is looked for"
-        found, matching = best(searcher, documents, "document_id", ranked, ranked + 1)
+        found, matching = best(schema, searcher, documents, "document_id", ranked)
         hits = tuple(DocumentId(hit.number) for hit in found)
     all_chunks = engine.count(searcher, builder.all_chunks())
     return Survey(_listed(searcher, passing, all_chunks), hits, matching)
@@ -82,7 +82,7 @@ def chunks(
 ) -> dict[DocumentId, int]:
     """Return the best chunk by words of each document that has one. Blocking, from any thread."""
     builder = QueryBuilder(schema, plans, partial(engine.count, searcher))
-    found = best_chunks(searcher, builder, document_ids)
+    found = best_chunks(schema, searcher, builder, document_ids)
     return {DocumentId(number): position for number, position in found.items()}
 
 
