@@ -40,7 +40,7 @@ from sercha.adapters.connectors.path_encoding import decode_path
 from sercha.errors import ItemFailed, Transient
 from sercha.services.ports import Item, ItemPage
 
-PAGE_ITEMS = 200
+PAGE_ITEMS = 500
 COUNT_PAGE_ITEMS = 2_000
 TOGETHER_BYTES_MAX = 1024 * 1024
 """Files are read together until these are held."""
