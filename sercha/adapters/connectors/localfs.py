@@ -43,7 +43,8 @@ from sercha.services.ports import Item, ItemPage
 PAGE_ITEMS = 500
 COUNT_PAGE_ITEMS = 2_000
 TOGETHER_BYTES_MAX = 1024 * 1024
-"""Files are read together until these are held."""
+TOGETHER_SECONDS = 0.5
+"""Files are read together until these are held, or this has passed: what is read is to be committed soon."""
 
 log = structlog.get_logger()
 
@@ -82,7 +83,7 @@ class Localfs:
         try:
             checked = await self._calls.run(partial(canonical, parsed, self._allowed))
         except trio.TooSlowError:
-            raise self._calls.stalled("Looking at the paths") from None
+            raise self._calls.stalled("The paths could not be looked at") from None
         return checked.as_dict()
 
     async def count(self, config: dict[str, object], *, limit: int) -> int | None:
@@ -140,8 +141,9 @@ class Localfs:
         try:
             await self._calls.run(reading.run, lambda: len(reading.outcomes))
         except trio.TooSlowError:
+            read = reading.give_up()
             reason = f"It could not be read within {self._calls.seconds:g} s."
-            return [*reading.outcomes, ItemFailed(reason, code="read-timeout")]
+            return [*read, ItemFailed(reason, code="read-timeout")][: len(items)]
         return reading.outcomes
 
     def _start(
@@ -211,27 +213,35 @@ class _Reading:
         self._read = read
         self._items = items
         self.outcomes: list[bytes | ItemFailed] = []
+        self._is_given_up = False
+
+    def give_up(self) -> list[bytes | ItemFailed]:
+        """Read nothing more, and return what was read."""
+        self._is_given_up = True
+        return self.outcomes[:]
 
     def run(self) -> None:
-        """Read until enough is held.
+        """Read until enough is held, or has taken long.
 
         Raises:
             Transient: the first cannot be read now; a later one is left to the next call.
         """
         held = 0
+        until = time.monotonic() + TOGETHER_SECONDS
         for item in self._items:
+            if self._is_given_up:
+                return
             try:
                 content = self._read(item)
+                self.outcomes.append(content)
+                held += len(content)
             except ItemFailed as failure:
                 self.outcomes.append(failure)
-                continue
             except Transient:
                 if self.outcomes:
                     return
                 raise
-            self.outcomes.append(content)
-            held += len(content)
-            if held >= TOGETHER_BYTES_MAX:
+            if held >= TOGETHER_BYTES_MAX or time.monotonic() > until:
                 return
 
 
@@ -256,7 +266,9 @@ class _Pages:
         try:
             page = await self._calls.run(self._next_page, self._steps)
         except trio.TooSlowError:
-            raise self._calls.stalled("The listing") from None
+            raise self._calls.stalled(
+                f"The listing did not come on for {self._calls.seconds:g} s"
+            ) from None
         self._is_done = page.cursor is None
         return page
 

@@ -52,7 +52,7 @@ class Calls:
             Transient: too many calls hang already (``source-stalled``).
         """
         if self.hung >= HUNG_MAX:
-            raise self.stalled(f"{self.hung} calls to it")
+            raise self.stalled(f"{self.hung} calls have not come back")
         call = _Call(work, self._hung)
         try:
             async with trio.open_nursery() as nursery:
@@ -63,15 +63,12 @@ class Calls:
                 )
                 nursery.cancel_scope.cancel("it came back")
         finally:
-            call.note_given_up()
+            call.leave()
         return call.result()
 
     def stalled(self, what: str) -> Transient:
-        """The error for a source whose disk hangs."""
-        return Transient(
-            f"{what} did not come on for {self._seconds:g} s: the disk or the network drive hangs",
-            code="source-stalled",
-        )
+        """The error for a source whose disk hangs, with what shows it."""
+        return Transient(f"{what}: the disk or the network drive hangs", code="source-stalled")
 
     async def _watch(self, steps: Callable[[], int], scope: trio.CancelScope) -> None:
         before, looks = steps(), 0
@@ -89,6 +86,7 @@ class _Call(Generic[T]):
         self._work = work
         self._hung = hung
         self._has_begun = False
+        self._is_left = False
         self._is_over = False
         self._ended: Callable[[], T] | None = None
 
@@ -96,6 +94,8 @@ class _Call(Generic[T]):
         """Do the work; what came of it is kept, so that no nursery wraps an error in a group."""
         self._has_begun = True
         try:
+            if self._is_left:
+                return
             value = self._work()
         except Exception as error:  # noqa: BLE001 - raised again by `result`
             self._ended = partial(_raise, error)
@@ -119,10 +119,13 @@ class _Call(Generic[T]):
             raise trio.TooSlowError
         return self._ended()
 
-    def note_given_up(self) -> None:
-        """Count it among those that hang for as long as it does; after its end this does nothing."""
-        self._hung.add(self)
-        if self._is_over:  # it came back, maybe just now
+    def leave(self) -> None:
+        """Wait for it no more: it counts among those that hang until it comes back, if it ever began."""
+        # The thread and we write our own mark before we read the other's.
+        self._is_left = True
+        if self._has_begun:
+            self._hung.add(self)
+        if self._is_over:
             self._hung.discard(self)
 
 

@@ -131,7 +131,7 @@ class Walk:
         self._found = self._walk("" if after is None else after)
         self._unknown: str | None = None
         self.steps = 0
-        """How many entries were looked at; from another thread, it tells a slow walk from one that hangs."""
+        """How many folders and entries were looked at; from another thread, it tells a slow walk from one that hangs."""
 
     def next_page(self, items_max: int) -> ItemPage:
         """Return up to *items_max* items and issues.
@@ -212,6 +212,7 @@ class Walk:
 
     def _scan(self, folder: _Folder, behind: bytes) -> list[_Folder | _Found]:
         """List one folder in order, judging the files."""
+        self.steps += 1
         try:
             descriptor = open_place(folder.place, own_data=self._rules.own_data, folder=True)
         except WithinOwnData:
@@ -319,6 +320,7 @@ class Walk:
 
     def _require_roots(self) -> None:
         for root in self._roots:
+            self.steps += 1
             # Files are often replaced by new ones under the same name; a folder replaced is another one.
             if Identity.of(self._status_of_root(root)) != root.identity and root.is_folder:
                 raise away(root.place, "it was replaced or unmounted meanwhile")
