@@ -151,10 +151,9 @@ class Ingest:
             if not group:
                 return False
             outcomes = await self._connector.fetch([item for item, _ in group])
-            self._fetched.extend(
-                (*each, found) for each, found in zip(group, outcomes, strict=False)
-            )
-            self._begun += len(outcomes)
+            read = group[: len(outcomes)]
+            self._fetched.extend((*each, found) for each, found in zip(read, outcomes, strict=True))
+            self._begun += len(read)
         item, known, found = self._fetched.popleft()
         self._pending += await self._read_one(item, known, found)
         return True
