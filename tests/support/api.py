@@ -244,7 +244,7 @@ async def open_services(
             accounts=Accounts(
                 pool,
                 PostgresAccountStore(pool),
-                Argon2Passwords(),
+                Argon2Passwords(time_cost=1, memory_kib=8),
                 JwtTokens(SECRET),
                 clock,
                 setup_token=setup_token,

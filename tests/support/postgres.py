@@ -286,9 +286,12 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def create_database(self, template: str = "template0") -> str:
-        """Make a copy of *template*, empty by default, with a random name and return the name."""
+        """Make a copy of *template*, empty by default, with a random name and return the name.
+
+        By files, which costs a third of the default, where every page goes through the log.
+        """
         name = f"test_{secrets.token_hex(6)}"
-        self.execute(f'create database "{name}" template "{template}"')
+        self.execute(f'create database "{name}" template "{template}" strategy file_copy')
         return name
 
     def drop_database(self, name: str) -> None:

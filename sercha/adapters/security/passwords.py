@@ -16,11 +16,11 @@ THREADS_MAX = 2
 
 
 class Argon2Passwords:
-    """`sercha.services.ports.Passwords`."""
+    """`sercha.services.ports.Passwords`; a hash costs *time_cost* passes over *memory_kib* KiB."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, time_cost: int = TIME_COST, memory_kib: int = MEMORY_KIB) -> None:
         self._hasher = PasswordHasher(
-            time_cost=TIME_COST, memory_cost=MEMORY_KIB, parallelism=PARALLELISM
+            time_cost=time_cost, memory_cost=memory_kib, parallelism=PARALLELISM
         )
         self._limiter = trio.CapacityLimiter(THREADS_MAX)
         self._dummy_hash: str | None = None
