@@ -33,15 +33,16 @@ $(VENV)/.complete: requirements/dev.txt pyproject.toml
 run: install
 	$(BIN)/sercha up --data-dir $(DATA_DIR) --port $(PORT) --index docs
 
-# make test      all tests that need no root (as root also those that do), in two processes
+# make test      all tests that need no root (as root also those that do), in three processes: many wait
 test: install
-	SERCHA_SIM_SEEDS=500 $(BIN)/python -m pytest -m "not proof and not containers" -n 2 --dist loadfile $(PYTEST_ARGS)
+	SERCHA_SIM_SEEDS=500 $(BIN)/python -m pytest -m "not proof and not containers" -n 3 --dist loadfile \
+		--no-loadscope-reorder $(PYTEST_ARGS)
 
 # make check     formatting, lint, types, import contracts
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	git ls-files "sercha/*.py" "lockd/*.py" | xargs $(BIN)/flake8-async \
+	git grep -lE "\basync\b|\btrio\b|BaseException" -- "sercha/*.py" "lockd/*.py" | xargs $(BIN)/flake8-async \
 		--enable ASYNC101,ASYNC103,ASYNC106,ASYNC111,ASYNC112,ASYNC118,ASYNC119,ASYNC121,ASYNC123
 	$(BIN)/pyright
 	$(BIN)/lint-imports

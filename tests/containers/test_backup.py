@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.containers import EMAIL, PASSWORD, ROOT, Deployment, run
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.thorough]
 MANUAL = ROOT / "docs" / "how-to" / "run-in-containers.md"
 COUNTED = ("document", "chunk", "schedule", "source", "account")
 

@@ -16,7 +16,7 @@ WORD = "zephyrous"
 """Stands in ``docker/documents/welcome.md`` alone."""
 
 
-@pytest.fixture(params=["small", "reference"])
+@pytest.fixture(params=["small", pytest.param("reference", marks=pytest.mark.thorough)])
 def deployment(request: pytest.FixtureRequest) -> Deployment:
     return request.getfixturevalue(request.param)
 

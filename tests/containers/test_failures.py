@@ -13,10 +13,10 @@ from tests.support.containers import SERVICES, Deployment, docker
 from tests.support.failover import add_schedules, assert_slots_are_complete
 
 pytestmark = pytest.mark.containers
-REQUESTS = 60
+REQUESTS = 40
 """How many requests go by between two disturbances, at least."""
 PAUSE = 5.0
-THINKING = 0.1
+THINKING = 0.25
 """Seconds between a client's requests: without them the load alone fills the machine."""
 APIS = [name for name in SERVICES if "api" in name]
 WORKERS = [name for name in SERVICES if "worker" in name]
@@ -145,6 +145,7 @@ async def test_a_restart_of_a_server_ends_by_itself(service: str, small: Deploym
     assert await load.lost_and_doubled() == ([], [])
 
 
+@pytest.mark.thorough
 async def test_the_tenth_of_it_with_vespa(reference: Deployment) -> None:
     what = [(kill, "sercha-api-1"), (recreate, "sercha-api-2"), (kill, "sercha-worker-1")]
     await assert_nobody_noticed(await disturb(reference, what))

@@ -8,7 +8,7 @@ import trio
 from sercha.testing.cluster import Load
 from tests.support.containers import Deployment
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.thorough]
 
 
 @pytest.fixture
