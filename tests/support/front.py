@@ -184,7 +184,8 @@ async def open_front(
         upstreams=[f"{api.name}:{API_PORT}" for api in apis],
     )
     nginx = make_nginx(program or find_nginx(), place, host, folder / "nginx.log", main=main)
-    transport = httpx.AsyncHTTPTransport(uds=str(place.socket))
+    # Without TLS no certificates, whose reading takes longer than a test's requests.
+    transport = httpx.AsyncHTTPTransport(uds=str(place.socket), verify=False)
     async with (
         trio.open_nursery() as nursery,
         httpx.AsyncClient(transport=transport, base_url="http://nginx", timeout=30) as client,
