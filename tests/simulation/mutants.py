@@ -173,6 +173,7 @@ def goes_by_the_wall_clock() -> AbstractContextManager[None]:
 
     return all_replaced(
         (ProcessClock, "now", wall_now),
+        (ProcessClock, "monotonic", lambda clock: clock._host.wall()),
         (ProcessClock, "deadline", true_time),
         (ProcessClock, "true_boottime", true_time),
     )

@@ -55,6 +55,10 @@ class ProcessClock:
         """Read both clocks."""
         return self._host.now()
 
+    def monotonic(self) -> float:
+        """Read the monotonic clock."""
+        return self._host.monotonic()
+
     def deadline(self, monotonic: float) -> float:
         """Return the true time of a reading, which is Trio's; `Process.shift_deadlines` moves it on."""
         return math.inf if math.isinf(monotonic) else self._host.true_time(monotonic)
@@ -78,7 +82,7 @@ class ProcessClock:
         self._agenda.at(self.deadline(monotonic) + slack, self._ring, wait, monotonic)
 
     def _ring(self, wait: Wait, monotonic: float) -> None:
-        if self.now().monotonic < monotonic:  # the machine slept meanwhile
+        if self.monotonic() < monotonic:  # the machine slept meanwhile
             self._arm(wait, monotonic)
         else:
             wait.give(Value(None))

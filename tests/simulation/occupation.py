@@ -5,8 +5,6 @@ Bodies differ in their manners. All of them record every step they take, and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -183,11 +181,9 @@ class Body:
             raise BodyError
         return self._ticks_left <= 0 and self._manners is Manners.BRIEF
 
-    @contextmanager
-    def _limit(self) -> Iterator[None]:
+    def _limit(self) -> trio.CancelScope:
         clock = self._process.clock
-        with trio.CancelScope(deadline=clock.deadline(clock.now().monotonic + STATEMENT_SECONDS)):
-            yield
+        return trio.CancelScope(deadline=clock.deadline(clock.monotonic() + STATEMENT_SECONDS))
 
     def _check(self) -> None:
         self._lease.check()

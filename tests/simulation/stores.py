@@ -128,7 +128,7 @@ class Connection:
     async def _shielded(self, op: str, execute: Execute) -> None:
         """Wait for the end of the transaction, in a scope that may be cancelled already."""
         clock = self._process.clock
-        deadline = clock.deadline(clock.now().monotonic + LEAVE_SECONDS)
+        deadline = clock.deadline(clock.monotonic() + LEAVE_SECONDS)
         with trio.CancelScope(shield=True, deadline=deadline) as scope:
             await self._ask(op, execute)
         if scope.cancelled_caught:
@@ -151,7 +151,7 @@ class Subscription:
         """Listen from now on; go on without when that takes too long."""
         armed, clock = self._process.new_wait(), self._process.clock
         self._subscribe(armed)
-        with trio.CancelScope(deadline=clock.deadline(clock.now().monotonic + ARM_SECONDS)):
+        with trio.CancelScope(deadline=clock.deadline(clock.monotonic() + ARM_SECONDS)):
             await armed.park()
 
     async def wait(self) -> None:

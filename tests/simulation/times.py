@@ -109,9 +109,12 @@ class HostClock:
 
     def now(self) -> Instant:
         """Read the monotonic clock, which stands still while the machine sleeps, and the one that does not."""
-        true = self._agenda.now
-        awake = max(true, self._wakes_at) - self._slept
-        return Instant(self._offset + self.rate * awake, 2 * self._offset + self.rate * true)
+        return Instant(self.monotonic(), 2 * self._offset + self.rate * self._agenda.now)
+
+    def monotonic(self) -> float:
+        """Read the monotonic clock alone: an `Instant` for one reading would be half of its cost."""
+        awake = max(self._agenda.now, self._wakes_at) - self._slept
+        return self._offset + self.rate * awake
 
     def wall(self) -> float:
         """Read the wall clock."""

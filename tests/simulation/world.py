@@ -186,4 +186,7 @@ class World:
 
     def label(self, holder: UUID) -> str:
         """Return the label of a holder id."""
-        return self._labels.setdefault(holder, f"h{len(self._labels) + 1}")
+        label = self._labels.get(holder)
+        if label is None:
+            label = self._labels[holder] = f"h{len(self._labels) + 1}"
+        return label

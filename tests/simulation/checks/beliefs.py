@@ -74,6 +74,7 @@ class Reading:
         for event in history:
             self.by_kind[event.what].append(event)
         self.history = history
+        self._of_kinds: dict[frozenset[What], list[Event]] = {}
         self.outside: tuple[str, ...] = self.one(What.BEGIN).facts["outside"]
         self.terms = Terms(self.one(What.BEGIN).facts["ttl"], self.one(What.BEGIN).facts["drift"])
         self._beliefs: dict[tuple[str, int], Belief] = {}
@@ -94,7 +95,10 @@ class Reading:
 
     def all(self, *kinds: What) -> list[Event]:
         """Return the events of these kinds, in order."""
-        return [event for event in self.history if event.what in kinds]
+        wanted = frozenset(kinds)
+        if wanted not in self._of_kinds:
+            self._of_kinds[wanted] = [each for each in self.history if each.what in wanted]
+        return self._of_kinds[wanted]
 
     @property
     def beliefs(self) -> list[Belief]:

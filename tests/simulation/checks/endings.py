@@ -21,7 +21,7 @@ _EVERYBODYS = {
     Fault.COMMITS_LOST.value,
 }
 """Faults that may keep any holder from releasing."""
-_OF_BODIES = frozenset({What.OPENED, What.STEP, What.CHECKED, What.CLOSED})
+_OF_BODIES = (What.OPENED, What.STEP, What.CHECKED, What.CLOSED)
 _LATE = 0.1
 
 
@@ -30,14 +30,14 @@ def check_joined(reading: Reading) -> list[Violation]:
     newest: dict[tuple[str, str], int] = {}
     released: set[tuple[str, int]] = set()
     violations = []
-    for event in reading.history:
+    for event in reading.all(What.GRANTED, What.SENT, *_OF_BODIES):
         if event.what is What.GRANTED:
             newest[event.process, event.holder] = event.lease
-        elif event.what is What.SENT and event.facts["op"] == "release":
+        elif event.what is What.SENT:
             number = newest.get((event.process, event.holder))
-            if number is not None:
+            if event.facts["op"] == "release" and number is not None:
                 released.add((event.process, number))
-        elif event.what in _OF_BODIES and (event.process, event.lease) in released:
+        elif (event.process, event.lease) in released:
             text = f"{event.process}#{event.lease} runs on after its release: {event.what}"
             violations.append(Violation("I5", event.at, text))
     return violations

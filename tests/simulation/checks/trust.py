@@ -147,7 +147,7 @@ def check_cancelled(reading: Reading) -> list[Violation]:
 
 
 def _trust_at(belief: Belief, at: float) -> Trust:
-    return [trust for trust in belief.trusts if trust.at <= at][-1]
+    return next(trust for trust in reversed(belief.trusts) if trust.at <= at)
 
 
 def check_told(reading: Reading) -> list[Violation]:
