@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from compileall import compile_dir
+from dataclasses import dataclass
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
 import pytest
 
+from tests.support.forked_pytest import ForkedPytest, Outcome, forked_pytest
 from tests.vespa.mutants import MUTANTS, Mutant
 
 TESTS = Path(__file__).parents[2]
 TIME_LIMIT = 120
-FAILED = 1
-"""pytest's exit status when a test failed; others say that none ran."""
+PASSED, FAILED = 0, 1
+"""pytest's exit status when all tests passed, or one failed; others say that none ran."""
+PLUGINS = ("pytest_trio.plugin",)
+LIBRARIES = ("httpx", "h2.connection", "hypercorn.trio.tcp_server", "hypercorn.protocol.h2", "trio")
+"""What all cases need, and no mutant changes."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,50 +29,65 @@ pytestmark = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of the stand-in and its cases, to change and to run."""
+
+    folder: Path
+    pytest: ForkedPytest
+
+    def run(self, *cases: str) -> Outcome:
+        """Run cases up to the first that fails."""
+        return self.pytest.run(
+            *("-q", "-x", "-p", "no:cacheprovider", "--assert=plain"),
+            *(word for plugin in PLUGINS for word in ("-p", plugin)),
+            *(f"tests/contract/vespa/{case}" for case in cases),
+        )
+
+
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a copy of the tests in which the stand-in can be changed."""
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    """Give a copy of the stand-in and its cases, without the fixtures of other tests: they take long to import."""
     folder = tmp_path_factory.mktemp("mutants")
     for name in ("vespa", "contract/vespa"):
         shutil.copytree(
             TESTS / name, folder / "tests" / name, ignore=shutil.ignore_patterns("__py*")
         )
-    for name in ("__init__.py", "contract/__init__.py"):
-        if (TESTS / name).exists():
-            shutil.copy(TESTS / name, folder / "tests" / name)
-    shutil.copytree(TESTS / "support", folder / "tests" / "support")
-    shutil.copy(TESTS / "conftest.py", folder / "tests")
+    shutil.copy(TESTS / "__init__.py", folder / "tests")
     shutil.copy(TESTS.parent / "pyproject.toml", folder)
     # Compiled once, and compared by content: what a mutant changes is compiled anew.
     compile_dir(folder, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
-    return folder
-
-
-def run(folder: Path, case: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/contract/vespa/{case}"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-        check=False,
-    )  # fmt: skip
+    environ = {
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    with forked_pytest(
+        folder, environ, seconds=TIME_LIMIT, modules=(*PLUGINS, *LIBRARIES)
+    ) as process:
+        yield Copy(folder, process)
 
 
 def test_there_are_at_least_twenty() -> None:
     assert len({mutant.name for mutant in MUTANTS}) >= 20
 
 
+def test_without_a_mutant_they_pass(copy: Copy) -> None:
+    one_of_each_file = {mutant.case.partition("::")[0]: mutant.case for mutant in MUTANTS}
+    done = copy.run(*one_of_each_file.values())
+    assert done.status == PASSED, done.output
+    assert " passed" in done.output
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_mutant_is_caught(mutant: Mutant, copy: Path) -> None:
-    file = copy / "tests" / "vespa" / mutant.file
+def test_a_mutant_is_caught(mutant: Mutant, copy: Copy) -> None:
+    file = copy.folder / "tests" / "vespa" / mutant.file
     source = file.read_text()
     assert source.count(mutant.old) == 1, "the source was changed: change the mutant, too"
     file.write_text(source.replace(mutant.old, mutant.new))
     try:
-        done = run(copy, mutant.case)
+        done = copy.run(mutant.case)
     finally:
         file.write_text(source)
-    assert done.returncode == FAILED, done.stdout + done.stderr
-    assert " failed" in done.stdout
+    assert done.status == FAILED, done.output
+    assert " failed" in done.output

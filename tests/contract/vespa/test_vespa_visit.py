@@ -13,6 +13,9 @@ from tests.contract.vespa.endpoint import Endpoint
 from tests.vespa import Fault, Vespa
 
 COUNT = 25
+PAGES_MAX = 1000
+PAGES_MAX_STAND_IN = 100
+"""No more than four for each document: a visit that does not end is seen soon."""
 
 
 async def fill(endpoint: Endpoint, count: int = COUNT) -> set[str]:
@@ -33,7 +36,7 @@ async def pages(
 ) -> AsyncIterator[dict[str, Any]]:
     """All answers up to the one without a continuation."""
     body = params.pop("body", None)
-    for _ in range(1000):
+    for _ in range(PAGES_MAX if endpoint.stand_in is None else PAGES_MAX_STAND_IN):
         answer = await endpoint.ask(method, place(endpoint), body, **params)
         assert answer.status_code == 200, answer.text
         yield answer.json()
