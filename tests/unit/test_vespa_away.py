@@ -23,10 +23,12 @@ from sercha.services.ports import Change, ChangeBatch, FeedPosition
 from tests.support.generations import MemoryGenerations
 from tests.support.search import added, at
 
-DOCUMENTS = 1_000
+BATCH = 20
+"""Documents read at once: fewer than in earnest, since some hundred tries read as many each."""
+DOCUMENTS = 5 * BATCH
 TEXT = "word " * 20
 HOUR = 3_600.0
-BATCH_BYTES = 500_000
+BATCH_BYTES = 50_000
 """A batch in memory, with what is made of it; there were some hundred tries."""
 
 
@@ -105,12 +107,13 @@ async def test_an_hour_without_vespa_costs_no_memory_and_ends_by_itself(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trio.to_thread, "run_sync", inline)
+    monkeypatch.setattr("sercha.services.follow.BATCH", BATCH)
     truth, away = Truth(), Away()
     index = VespaIndex(
         away,  # type: ignore[arg-type]
         away,  # type: ignore[arg-type]
         MemoryGenerations(),
-        Throttle(16, 64),
+        Throttle(2, 8),  # each write of a try is tried for itself, again and again
         cluster="sercha",
     )
     follower = Follower(
