@@ -124,21 +124,32 @@ async def wait_task(cluster: Cluster, task_id: str, seconds: float = 120.0) -> N
 @asynccontextmanager
 async def run_under_load(plan: ClusterPlan, folder: Path, **load: int) -> AsyncGenerator[Run]:
     """Open a cluster with a few documents and a load for the block; at its end the load has stopped."""
+    async with open_filled_cluster(plan, folder) as cluster, under_load(cluster, **load) as run:
+        yield run
+
+
+@asynccontextmanager
+async def open_filled_cluster(plan: ClusterPlan, folder: Path) -> AsyncGenerator[Cluster]:
+    """Open a cluster with a few documents in it for the block."""
     make_documents(folder, 60)
-    chance = seeded()
     async with open_cluster(plan) as cluster:
         await cluster.set_up()
         await wait_task(cluster, await sync(cluster, await add_source(cluster, folder)))
-        run = Run(
-            cluster, Load(cluster, queries=("handbook", "onlyword7", "page 12"), **load), chance
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(run.load.run)
-            yield run
-            run.load.stop()
-        run.lost, run.doubled = await run.load.lost_and_doubled()
-        print(run.load.report.describe())
-        print("\n".join(run.load.report.samples))
+        yield cluster
+
+
+@asynccontextmanager
+async def under_load(cluster: Cluster, **load: int) -> AsyncGenerator[Run]:
+    """Put a load of its own on a cluster for the block; at its end it has stopped, and its writes were counted."""
+    chance = seeded()
+    run = Run(cluster, Load(cluster, queries=("handbook", "onlyword7", "page 12"), **load), chance)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run.load.run)
+        yield run
+        run.load.stop()
+    run.lost, run.doubled = await run.load.lost_and_doubled()
+    print(run.load.report.describe())
+    print("\n".join(run.load.report.samples))
 
 
 def assert_nobody_noticed(run: Run, *, at_least: int) -> LoadReport:
