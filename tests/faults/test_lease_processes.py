@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -131,31 +132,33 @@ async def test_an_orderly_stop_hands_over_long_before_the_ttl(
         await trio.sleep(0.5)  # it waits by then, or will ask soon
         holder.signal(signal.SIGTERM)
         with trio.fail_after(10):
-            acquired = await heir.wait_for("lease.acquired")
+            await heir.wait_for("lease.acquired")
         ended = await holder.wait_for("node.ended")
         released = await holder.wait_for("lease.released")
 
-        assert released["at"] <= acquired["at"] + 0.1
         assert await holder.process.wait() == 0
         assert ended["at"] >= released["at"]
+        assert await cluster.stale_effects() == 0
 
 
 async def test_a_blocked_loop_loses_its_lease_and_writes_nothing(
-    postgres_url: str, redis_or_none: str | None, seed: int
+    postgres_url: str, redis_or_none: str | None, seed: int, tmp_path: Path
 ) -> None:
-    """Fault 11. Cause: the loop computes for three TTLs. Invariant: I3; a thread tells of the overrun."""
+    """Fault 11. Cause: the loop hangs until another leads. Invariant: I3; a thread tells of the overrun."""
+    until = tmp_path / "until"
     async with open_cluster(postgres_url, redis_or_none, "a", ttl=1.0) as cluster:
-        blocked = await cluster.start("a", seed=seed, options=("--block", "3"))
+        blocked = await cluster.start("a", seed=seed, options=("--block", str(until)))
         await blocked.wait_for("block.begun")
         other = await cluster.start("a", seed=seed)
         with trio.fail_after(20):
-            taken = await other.wait_for("lease.acquired")
+            await other.wait_for("lease.acquired")
+            await blocked.wait_for("lease.overran")
+            assert not any(event["event"] == "lease.lost" for event in blocked.events)
+            until.touch()
             ended = await blocked.wait_for("block.ended")
             lost = await blocked.wait_for("lease.lost")
-            overran = await blocked.wait_for("lease.overran")
 
-        assert taken["at"] < ended["at"]
-        assert overran["at"] < ended["at"] <= lost["at"]
+        assert ended["at"] <= lost["at"]
         assert await cluster.stale_effects() == 0
 
 
@@ -192,7 +195,7 @@ async def test_a_holder_that_is_cut_off_stops_before_another_begins(
     port = redis_server.port if server == "redis" else postgres_server.port
     async with (
         open_proxy("127.0.0.1", port, seed=seed) as proxy,
-        open_cluster(postgres_url, redis_url, "a", ttl=2.0) as cluster,
+        open_cluster(postgres_url, redis_url, "a", ttl=6.0) as cluster,
     ):
         if server == "redis":
             way = {"redis": redis_server.url_for(proxy.port)}

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -61,6 +62,12 @@ def tell_event(event: lockd.LeaseEvent) -> None:
         tell(event.kind.value, name=event.name, token=event.token, reason=reason, error=event.error)
 
 
+def hang(until: Path) -> None:
+    """Let the loop that calls this hang until somebody makes a file."""
+    while not until.exists():
+        time.sleep(0.01)
+
+
 class Actor:
     """Acts under leases, on one connection for each."""
 
@@ -93,8 +100,8 @@ class Actor:
         lease.check()
         if self._blocks:
             tell("block.begun", name=lease.name)
-            blocked, self._blocks = self._blocks, 0.0
-            time.sleep(blocked)  # noqa: ASYNC251  a loop that hangs is what is tried
+            until, self._blocks = self._blocks, None
+            hang(until)
             tell("block.ended", name=lease.name)
         if self._options.unfenced:
             self._write_unfenced(lease)
@@ -154,7 +161,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ttl", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--unfenced", action="store_true")
-    parser.add_argument("--block", type=float, default=0.0)
+    parser.add_argument("--block", type=Path, help="hang once, until this file exists")
     return parser.parse_args()
 
 
