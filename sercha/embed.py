@@ -20,13 +20,13 @@ async def run_worker(
     *,
     handlers: Mapping[str, Handler] | None = None,
     drain: trio.Event | None = None,
-    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[Running | None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Work tasks until *drain* is set, then finish or give back within ``settings.shutdown_grace`` seconds.
 
     *handlers* work tasks of your own kinds, beside Sercha's; see `open_queue` for enqueuing them.
-    ``started()`` when tasks are claimed. Cancelled, it gives running tasks back (shielded, a few seconds at
-    most). Raises what `sercha.supervisor.run_roles` raises.
+    ``started()`` when tasks are claimed; with None if *drain* was set before that. Cancelled, it gives running
+    tasks back (shielded, a few seconds at most). Raises what `sercha.supervisor.run_roles` raises.
     """
     # Settings made for an API name its port; a worker beside it must not want the same.
     port = settings.port if settings.role is Role.WORKER else None
@@ -53,11 +53,11 @@ async def run_api(
     settings: Settings,
     *,
     drain: trio.Event | None = None,
-    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[Running | None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer HTTP until *drain* is set, then finish what is under way within the grace.
 
-    ``started()`` when the API listens and its index has caught up; the value says where. Cancelled, it cuts
-    off what is under way. Raises what `sercha.supervisor.run_roles` raises.
+    ``started()`` when the API listens and its index has caught up; the value says where, and is None if *drain* was
+    set before that. Cancelled, it cuts off what is under way. Raises what `sercha.supervisor.run_roles` raises.
     """
     await run_roles(replace(settings, role=Role.API), drain=drain, task_status=task_status)

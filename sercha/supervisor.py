@@ -56,12 +56,12 @@ async def run_roles(
     remembered_roots: tuple[Path, ...] = (),
     handlers: Mapping[str, Handler] | None = None,
     on_overrun: OnOverrun = "log",
-    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[Running | None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the roles that ``settings.role`` names until *drain* is set, in anybody's nursery.
 
-    ``started()`` when every role is usable: the API listens and its index has caught up, the worker claims.
-    Cancelled, running tasks are given back and connections closed within seconds. *handlers* work tasks of other
+    ``started()`` when every role is usable: the API listens and its index has caught up, the worker claims; with
+    None if *drain* was set before that, so that whoever waits for the start goes on. Cancelled, running tasks are given back and connections closed within seconds. *handlers* work tasks of other
     kinds than Sercha's own, or of these in another way. *on_overrun* is what happens when scheduling goes on after
     its lease was lost (the loop hangs): only a process of our own may say ``"exit"``.
 
@@ -127,7 +127,7 @@ async def _run(
     parts: _Parts,
     background: trio.Nursery,
     drain: trio.Event,
-    task_status: trio.TaskStatus[Running],
+    task_status: trio.TaskStatus[Running | None],
 ) -> None:
     process, follower = parts.process, parts.follower
     settings = process.settings
@@ -162,7 +162,9 @@ async def _run(
             if settings.scheduler_enabled:
                 scheduler = wiring.make_scheduler(process, parts.leases, parts.on_overrun)
                 await roles.start(partial(scheduler.run, drain=drain))
-        if not drain.is_set():
+        if drain.is_set():
+            task_status.started(None)
+        else:
             _log.info("process.ready", role=settings.role, urls=urls)
             task_status.started(Running(tuple(urls), process, follower))
         await drain.wait()

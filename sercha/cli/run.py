@@ -169,7 +169,8 @@ async def run_announced(
 
     async def wait() -> None:
         await ready.event.wait()
-        await announce(ready.value)
+        if ready.value is not None:  # else it was drained before
+            await announce(ready.value)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
@@ -178,7 +179,7 @@ async def run_announced(
 
 
 class _Ready:
-    """A ``task_status`` that does not mind a task which ends, drained, before it is usable."""
+    """A ``task_status`` that keeps the value."""
 
     def __init__(self) -> None:
         self.event = trio.Event()

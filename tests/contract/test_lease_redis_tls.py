@@ -81,7 +81,7 @@ async def right_authority_and_name_hold_and_hand_over(secured: Secured) -> None:
         open_redis_store(secured.url()) as other,
         trio.open_nursery() as nursery,
     ):
-        async with hold(store, "x", ttl=1, observe=diary):
+        async with hold(store, "x", ttl=5, observe=diary):
             nursery.start_soon(come_next)
             await diary.wait_for(EventKind.WAITING)
             await diary.wait_for(EventKind.RENEWED, times=2)

@@ -18,7 +18,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.truth import Truth, open_truth
 
 KINDS = [TaskKind.SYNC_SOURCE]
-CLAIM_TTL = 1.5
+CLAIM_TTL = 3.0
 Handler = Callable[[Attempt], Awaitable[None]]
 
 

@@ -23,8 +23,8 @@ from tests.support.failover import (
 
 pytestmark = pytest.mark.slow
 
-CUT_SECONDS = 8.0
-"""Longer than SCHEDULER_LOCK_TTL and WORKER_CLAIM_TTL, which are 5 s here."""
+CUT_SECONDS = 12.0
+"""Longer than SCHEDULER_LOCK_TTL and WORKER_CLAIM_TTL, which are 10 s and 5 s here."""
 WAYS = ("both", "there", "back")
 
 

@@ -22,8 +22,8 @@ from sercha.testing.cluster import (
 )
 
 POLL = 0.05
-SHORT = {"WORKER_CLAIM_TTL": "5", "SCHEDULER_LOCK_TTL": "5", "SCHEDULER_POLL_INTERVAL": "1"}
-"""Times that let a takeover be seen within a test."""
+SHORT = {"WORKER_CLAIM_TTL": "5", "SCHEDULER_LOCK_TTL": "10", "SCHEDULER_POLL_INTERVAL": "1"}
+"""Times that let a takeover be seen within a test; the leader of 10 s has 0.8 s to end what it does."""
 ADD_SCHEDULES = """
 INSERT INTO schedule (id, name, kind, spec, anchor, task_kind, payload, catch_up, next_slot)
 SELECT gen_random_uuid(), 'each-second-' || number, 'interval', '1s', anchor, 'prune', '{}', 'all',

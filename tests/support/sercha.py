@@ -46,7 +46,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
 def run(arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        arguments, env=env, capture_output=True, text=True, timeout=120, check=False
+        arguments, env=env, capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -183,18 +184,25 @@ class Kinds:
     async def _starve(self, attempt: Attempt) -> None:
         """Block the loop at the first attempt, so that no beat gets through, and return as if all were well."""
         if attempt.claim.attempt == 1:
-            time.sleep(float(str(attempt.claim.payload["seconds"])))  # noqa: ASYNC251
+            _hang(attempt.claim)
         else:
             await self._gate(attempt)
 
     async def _blind(self, attempt: Attempt) -> None:
-        """Write an effect by a library that knows no checkpoints, at the first attempt after a long step."""
+        """Write an effect by a library that knows no checkpoints, at the first attempt after having hung."""
         claim = attempt.claim
         if claim.attempt == 1:
-            time.sleep(float(str(claim.payload["seconds"])))  # noqa: ASYNC251
+            _hang(claim)
         token = {"id": claim.task_id, "owner": claim.owner, "attempt": claim.attempt}
         with psycopg.connect(self._database_url) as connection:
             if connection.execute(task_sql.VERIFY, token).fetchone() is None:
                 raise ClaimLost("it went to somebody else")
             connection.execute(EFFECT, (claim.task_id, claim.attempt, claim.owner))
         await trio.lowlevel.checkpoint()
+
+
+def _hang(claim: Claim) -> None:
+    """Block the loop until the test makes the file."""
+    until = Path(str(claim.payload["until"]))
+    while not until.exists():
+        time.sleep(0.02)

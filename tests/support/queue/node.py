@@ -56,8 +56,8 @@ async def main(options: argparse.Namespace) -> None:
         kinds = Kinds(journal, options.life, pool, settings)
         async with trio.open_nursery() as working:
             run = partial(sercha.run_worker, settings, handlers=kinds.handlers(), drain=drain)
-            await working.start(run)
-            journal.note("node.started", life=options.life)
+            if await working.start(run) is not None:  # else it was drained before
+                journal.note("node.started", life=options.life)
         nursery.cancel_scope.cancel()
     journal.note("node.ended", life=options.life)
 

@@ -102,6 +102,7 @@ async def open_hatchery(environment: Mapping[str, str]) -> AsyncGenerator[Hatche
                     await process.wait()
                 if process.returncode is None:
                     process.kill()
+                    await process.wait()
         nursery.cancel_scope.cancel()
 
 

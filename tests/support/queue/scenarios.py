@@ -18,11 +18,13 @@ PATIENCE = 12.0
 async def starve(rig: Rig, *options: str) -> tuple[History, UUID]:
     """Let the first attempt end, as if well, while the second one runs, which ends well after it."""
     starved = await rig.start(*options)
-    task = NewTask("starve", {"seconds": 3 * TTL, "gate": str(rig.gate())})
+    until = rig.gate("until")
+    task = NewTask("starve", {"until": str(until), "gate": str(rig.gate())})
     (task_id,) = await rig.add(task)
     await starved.wait_for("run.started")
     heir = await rig.start(*options)
     await heir.wait_for("run.started", task=str(task_id), attempt=2)
+    until.touch()
     await starved.wait_for("run.ended", task=str(task_id), attempt=1)
     with trio.fail_after(30):
         while "task.claim_lost" not in starved.log and await rig.unfinished():
@@ -106,9 +108,12 @@ async def work_side_by_side(rig: Rig, *options: str) -> History:
 async def act_blindly(rig: Rig, *options: str) -> History:
     """Let a worker write, without a look to the left, after its claim went to another one."""
     blind = await rig.start(*options)
-    (task_id,) = await rig.add(NewTask("blind", {"seconds": 3 * TTL}))
+    until = rig.gate("until")
+    (task_id,) = await rig.add(NewTask("blind", {"until": str(until)}))
     await blind.wait_for("run.started")
-    await rig.start(*options)
+    heir = await rig.start(*options)
+    await heir.wait_for("run.started", task=str(task_id), attempt=2)
+    until.touch()
     await blind.wait_for("run.ended", task=str(task_id), attempt=1)
     return await settle_down(rig)
 
