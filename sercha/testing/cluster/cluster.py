@@ -156,6 +156,8 @@ async def open_cluster(plan: ClusterPlan | None = None) -> AsyncGenerator[Cluste
                     failure = error
                 finally:
                     await _stop([*reversed(cluster.members), dns])
+    except ExceptionGroup as error:  # what the block raised while it was cancelled
+        failure = error
     finally:
         shutil.rmtree(place.folder, ignore_errors=True)
     if ended:
