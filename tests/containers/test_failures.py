@@ -16,6 +16,7 @@ pytestmark = pytest.mark.containers
 REQUESTS = 40
 """How many requests go by between two disturbances, at least."""
 PAUSE = 5.0
+FREEZE_TRIES = 5
 THINKING = 0.25
 """Seconds between a client's requests: without them the load alone fills the machine."""
 APIS = [name for name in SERVICES if "api" in name]
@@ -55,9 +56,27 @@ async def kill(run: Disturbed, service: str) -> None:
 
 async def pause(run: Disturbed, service: str) -> None:
     container = run.container(service)
-    await run.docker("pause", container)
+    await freeze(run, container)
     await trio.sleep(PAUSE)  # how long the pause is, not a wait for anything
     await run.docker("unpause", container)
+
+
+async def freeze(run: Disturbed, container: str) -> None:
+    """Pause a container, at the second try or so where the machine is busy.
+
+    To freeze a cgroup (v1) in which processes begin just now is a game of chances, says runc, and leaves trying again
+    to who asks: opencontainers/runc#2791 and #4388.
+    """
+    for left in reversed(range(FREEZE_TRIES)):
+        try:
+            await run.docker("pause", container)
+        except AssertionError as error:
+            if not left or "unable to freeze" not in str(error):
+                raise
+            print(f"pause once more, {left} tries left: {error}")
+            await run.requests(5)
+        else:
+            return
 
 
 async def disconnect(run: Disturbed, service: str) -> None:
