@@ -39,12 +39,13 @@ from psycopg.rows import AsyncRowFactory, Row, tuple_row
 from psycopg.waiting import Wait
 
 from lockd import _hosts
+from lockd._cleanup import cleanup_seconds
 from lockd._cursor import TrioServerCursor
 from lockd._drive import RV, drive, drive_connecting, ready_now
 from lockd._transaction import TrioTransaction
 
 CANCEL_SECONDS = 5.0
-"""How long a cancelled query may take to end before its connection is closed."""
+"""How long a cancelled query may take to end before its connection is closed; less under a short lease."""
 
 BUSY_SECONDS = 0.005
 """How long a connection may keep the loop busy with calls that never have to wait."""
@@ -219,7 +220,7 @@ class TrioConnection(AsyncConnection[Row]):
         """End what *gen* had begun, under a shield; close the connection when that does not work out."""
         is_piped = self.pgconn.pipeline_status != pq.PipelineStatus.OFF
         if self._is_active():
-            with trio.move_on_after(CANCEL_SECONDS, shield=True):
+            with trio.move_on_after(cleanup_seconds(CANCEL_SECONDS), shield=True):
                 await self._stop_query(drain=not is_piped)
         if is_piped or self._is_active():
             self.abandon("cancelled in a pipeline" if is_piped else "a cancelled query did not end")
@@ -254,7 +255,7 @@ class TrioConnection(AsyncConnection[Row]):
 
     async def _try_cancel(self, *, timeout: float = CANCEL_SECONDS) -> None:  # noqa: ASYNC109
         # psycopg calls this while it cleans up, so it must work in a cancelled scope.
-        with trio.move_on_after(timeout, shield=True):
+        with trio.move_on_after(cleanup_seconds(timeout), shield=True):
             await self._stop_query(drain=False)
 
     @asynccontextmanager

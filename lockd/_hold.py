@@ -11,6 +11,7 @@ from typing import Literal, NoReturn, cast
 
 import trio
 
+from lockd._cleanup import bounded_cleanup
 from lockd._clock import Clock, SystemClock
 from lockd._contender import Ground, Won, win
 from lockd._errors import LeaseLost, LossReason, StoreUnreachable
@@ -77,7 +78,7 @@ async def hold(
     async with trio.open_nursery() as nursery:
         try:
             won = await win(ground, nursery, on_busy)
-            with won.lease.scope:
+            with won.lease.scope, bounded_cleanup(ground.terms.cleanup):
                 yield won.lease
         except BaseException as caught:  # noqa: ASYNC103, BLE001  # raised again below, outside
             error = caught

@@ -49,6 +49,11 @@ class Terms:
         return min(MARGIN_MAX, self.ttl / 12)
 
     @property
+    def cleanup(self) -> float:
+        """How long a connection may clean up under a shield: half of the margin, so that the body ends within it."""
+        return self.margin / 2
+
+    @property
     def attempt_timeout(self) -> float:
         """How long one request to the store may take."""
         return min(MARGIN_MAX, self.ttl / 12)

@@ -6,18 +6,22 @@ import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import pytest
 import trio
 
 from lockd.postgres import TrioConnection
 from sercha.domain.schedule import SlotOutcome
+from sercha.testing import open_proxy
 from tests.support.postgres import PostgresServer, free_port
 from tests.support.redis import RedisServer
 from tests.support.scheduler_rig import Candidate, Rig, open_rig
 
 TTL = 2.0
+TTL_OF_A_HANGING_SERVER = 6.0
+"""The leader has half a second to end in, and asking a server that hangs to cancel took five."""
 LONG_TTL = 60.0
 """Longer than a test waits: what is taken over meanwhile was released."""
 SLACK = 3.0
@@ -273,3 +277,34 @@ async def test_three_processes_without_any_lease_enqueue_each_slot_once(
         print(f"steps of each: {ticks}; {dict(outcomes)}")
         assert outcomes[SlotOutcome.ENQUEUED] > 3
         assert {slot.token for slot in await rig.slots()} == {None}
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_a_leader_outlives_a_postgres_that_hangs_and_schedules_again(
+    postgres_server: PostgresServer,
+    postgres_url: str,
+    tmp_path: Path,
+    direction: Literal["up", "down"],
+    seed: int,
+) -> None:
+    """Cause: PostgreSQL, with the lease in it, swallows bytes one way past the TTL. Invariants: I3, I12."""
+    database = urlsplit(postgres_url).path.removeprefix("/")
+    direct = postgres_server.url_for(database, tcp=True)
+    async with (
+        open_proxy("127.0.0.1", postgres_server.port, seed=seed) as proxy,
+        open_rig(postgres_url, None, tmp_path, ttl=TTL_OF_A_HANGING_SERVER) as rig,
+    ):
+        await rig.add_one_of_each()
+        proxied = direct.replace(f":{postgres_server.port}/", f":{proxy.port}/")
+        [leader] = await rig.start(1, DATABASE_URL=proxied)
+        with trio.fail_after(30):
+            await leader.wait_for("scheduler.ticked")
+        since = len(leader.events)
+        proxy.black_hole(direction)
+        with trio.fail_after(60):
+            await leader.wait_for("scheduler.lease_lost", since=since)
+        proxy.heal()
+        since = len(leader.events)
+        with trio.fail_after(60):
+            await leader.wait_for("scheduler.ticked", since=since)
+        await rig.assert_each_slot_has_one_outcome()
