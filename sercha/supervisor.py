@@ -61,9 +61,10 @@ async def run_roles(
     """Run the roles that ``settings.role`` names until *drain* is set, in anybody's nursery.
 
     ``started()`` when every role is usable: the API listens and its index has caught up, the worker claims; with
-    None if *drain* was set before that, so that whoever waits for the start goes on. Cancelled, running tasks are given back and connections closed within seconds. *handlers* work tasks of other
-    kinds than Sercha's own, or of these in another way. *on_overrun* is what happens when scheduling goes on after
-    its lease was lost (the loop hangs): only a process of our own may say ``"exit"``.
+    None if *drain* was set before that, so that whoever waits for the start goes on. Cancelled, running tasks are
+    given back and connections closed within seconds. *handlers* work tasks of other kinds than Sercha's own, or of
+    these in another way. *on_overrun* is what happens when scheduling goes on after its lease was lost (the loop
+    hangs): only a process of our own may say ``"exit"``.
 
     Raises:
         SettingsError: a setting is missing, the port is in use, or PostgreSQL refuses the log-in at the start.

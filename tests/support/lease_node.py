@@ -25,6 +25,7 @@ import trio.lowlevel
 import lockd
 from lockd.postgres import TrioConnection, open_postgres_fence, open_postgres_store
 from lockd.redis import open_redis_store
+from tests.support.hanging import hang
 
 SCHEMA = """
 CREATE TABLE slot_counter (name text PRIMARY KEY, next bigint NOT NULL DEFAULT 0);
@@ -60,12 +61,6 @@ def tell_event(event: lockd.LeaseEvent) -> None:
     if event.kind not in (lockd.EventKind.RENEWED, lockd.EventKind.WAITING):
         reason = event.reason and event.reason.value
         tell(event.kind.value, name=event.name, token=event.token, reason=reason, error=event.error)
-
-
-def hang(until: Path) -> None:
-    """Let the loop that calls this hang until somebody makes a file."""
-    while not until.exists():
-        time.sleep(0.01)
 
 
 class Actor:

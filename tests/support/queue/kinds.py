@@ -21,6 +21,7 @@ from sercha.domain.task import Claim
 from sercha.errors import ClaimLost, Rejected, Transient
 from sercha.services.attempt import Attempt, Handler, Interrupted
 from sercha.settings import Settings
+from tests.support.hanging import hang
 from tests.support.queue.history import Journal
 
 SCHEMA = """
@@ -184,7 +185,7 @@ class Kinds:
     async def _starve(self, attempt: Attempt) -> None:
         """Block the loop at the first attempt, so that no beat gets through, and return as if all were well."""
         if attempt.claim.attempt == 1:
-            _hang(attempt.claim)
+            hang(Path(str(attempt.claim.payload["until"])))
         else:
             await self._gate(attempt)
 
@@ -192,17 +193,10 @@ class Kinds:
         """Write an effect by a library that knows no checkpoints, at the first attempt after having hung."""
         claim = attempt.claim
         if claim.attempt == 1:
-            _hang(claim)
+            hang(Path(str(claim.payload["until"])))
         token = {"id": claim.task_id, "owner": claim.owner, "attempt": claim.attempt}
         with psycopg.connect(self._database_url) as connection:
             if connection.execute(task_sql.VERIFY, token).fetchone() is None:
                 raise ClaimLost("it went to somebody else")
             connection.execute(EFFECT, (claim.task_id, claim.attempt, claim.owner))
         await trio.lowlevel.checkpoint()
-
-
-def _hang(claim: Claim) -> None:
-    """Block the loop until the test makes the file."""
-    until = Path(str(claim.payload["until"]))
-    while not until.exists():
-        time.sleep(0.02)
